@@ -1,0 +1,1 @@
+"""Trained models to bundles: torch to ONNX, importers of public checkpoints, training recipes."""

@@ -1,0 +1,1 @@
+"""Values, stages, bundles, backends and the engine."""

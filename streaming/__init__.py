@@ -1,0 +1,1 @@
+"""The service: wire, sessions, captions, codec transport, separation, command line."""
