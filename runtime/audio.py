@@ -1,0 +1,97 @@
+"""The values that travel: a run of samples, and the format that gives them meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ossicle.runtime.errors import AudioError
+
+Samples = NDArray[np.float32]
+
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+MAX_CHANNELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """How a stream of samples is to be read.
+
+    >>> AudioFormat(16_000).duration_ms(320)
+    20.0
+    """
+
+    rate_hz: int  # samples per second, per channel
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:
+            raise AudioError(
+                f"sample rate of {self.rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are allowed"
+            )
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise AudioError(f"{self.channels} channels; 1 to {MAX_CHANNELS} are allowed")
+
+    def duration_ms(self, samples: int) -> float:
+        """How long ``samples`` last, in milliseconds."""
+        return 1000.0 * samples / self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of consecutive samples and its place in the stream.
+
+    ``start`` counts samples, not seconds: an integer stays exact for as long as the stream runs.
+    """
+
+    samples: Samples  # [C, T], full scale is [-1, 1]
+    start: int  # index of samples[:, 0] since the stream opened, at format.rate_hz
+    format: AudioFormat
+    discont: bool = False  # samples before ``start`` were lost; state behind it is stale
+
+    @property
+    def length(self) -> int:
+        """Samples per channel."""
+        return int(self.samples.shape[-1])
+
+    @property
+    def stop(self) -> int:
+        """Index of the first sample after this chunk."""
+        return self.start + int(self.samples.shape[-1])
+
+
+def check(chunk: Chunk, format: AudioFormat) -> Chunk:
+    """Return ``chunk`` if it is what a stage opened for ``format`` may be fed.
+
+    Raises:
+        AudioError: wrong format, shape, dtype or position.
+    """
+    if chunk.format != format:
+        raise AudioError(
+            f"fed {chunk.format.rate_hz} Hz x {chunk.format.channels}, opened for "
+            f"{format.rate_hz} Hz x {format.channels}; put a Resampler before it"
+        )
+    samples = chunk.samples
+    if samples.dtype != np.float32:
+        raise AudioError(f"samples of dtype {samples.dtype}; float32 with full scale +-1 expected")
+    if samples.ndim != 2 or samples.shape[0] != format.channels:
+        raise AudioError(
+            f"samples of shape {samples.shape}; [C, T] with C = {format.channels} expected"
+        )
+    if chunk.start < 0:
+        raise AudioError(f"chunk starts at sample {chunk.start}; 0 or later expected")
+    return chunk
+
+
+def scrub(samples: Samples) -> tuple[Samples, int]:
+    """Return ``samples`` with NaN and Inf silenced, and how many there were.
+
+    One pass over good audio: the sum of a chunk is finite exactly when no sample is bad or the
+    chunk overflows, and only then is each sample looked at.
+    """
+    if np.isfinite(samples.sum(dtype=np.float64)):
+        return samples, 0
+    good = np.isfinite(samples)
+    return np.where(good, samples, np.float32(0)), int(samples.size - good.sum())
