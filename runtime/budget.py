@@ -98,7 +98,7 @@ class Ledger:
     never mixed in.
     """
 
-    wait_us: int = 0  # for the rest of a hop that had begun to arrive
+    wait_us: int = 0  # from the last needed sample at the door to a full hop at the model's rate
     queue_us: int = 0  # until the engine took the hop
     batch_us: int = 0  # gathering states and inputs
     compute_us: int = 0  # the model
@@ -109,8 +109,8 @@ class Ledger:
 
     @property
     def total_us(self) -> int:
-        """The sum of the parts, without ``wait``, which ends where the promise begins."""
-        return self.queue_us + self.batch_us + self.compute_us + self.post_us
+        """From the arrival of the last needed sample to the departure of the result."""
+        return self.wait_us + self.queue_us + self.batch_us + self.compute_us + self.post_us
 
 
 class Percentiles:
