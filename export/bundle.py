@@ -128,12 +128,6 @@ def export_step(step: TorchStep, name: str, profile: Profile) -> bytes:
     _check_shapes(step, name)
     args = example(step, batch=2, seed=0)
     program = _exported(module, args, name)
-    mutated = sorted(program.graph_signature.buffers_to_mutate.values())
-    if mutated:
-        raise ExportError(
-            f"{name}: forward writes buffer {', '.join(mutated)}; a stream's memory must come in as "
-            "a state input and go out as a state output, or streams would share it"
-        )
     names_in = [p.name for p in step.inputs] + [s.input for s in step.states]
     names_out = [p.name for p in step.outputs] + [s.output for s in step.states]
     model = _to_onnx(program, names_in, names_out, profile, name)
@@ -178,8 +172,16 @@ def _random(port: Port, batch: int, generator: torch.Generator) -> Tensor:
 
 def _check_shapes(step: TorchStep, name: str) -> None:
     """Run once, eagerly, and refuse outputs or states that are not as declared."""
+    before = _memory(step.module)
     with torch.no_grad():
         outputs = step.module(*example(step, batch=3, seed=1))
+    after = _memory(step.module)
+    changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    if changed:
+        raise ExportError(
+            f"{name}: forward writes {', '.join(changed)}; a stream's memory must come in as a "
+            "state input and go out as a state output, or streams would share it"
+        )
     if isinstance(outputs, Tensor) or not isinstance(outputs, tuple | list):
         raise ExportError(f"{name}: forward must give a flat tuple (*outputs, *states')")
     ports: list[tuple[str, tuple[int, ...], str]] = [
@@ -197,6 +199,17 @@ def _check_shapes(step: TorchStep, name: str) -> None:
                 f"{name}: {label!r} comes out as {tuple(value.shape)} {value.dtype} for B = 3; "
                 f"{(3, *shape)} {dtype} is declared. A state may never change its shape"
             )
+
+
+def _memory(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Get identity and write count of every tensor the module holds, by name."""
+    held: dict[str, tuple[int, int]] = {}
+    for prefix, part in module.named_modules():
+        named = {**part._buffers, **part._parameters, **vars(part)}
+        for key, value in named.items():
+            if isinstance(value, Tensor):
+                held[f"{prefix}.{key}".lstrip(".")] = (id(value), value._version)
+    return held
 
 
 def _exported(module: nn.Module, args: tuple[Tensor, ...], name: str) -> Any:
