@@ -27,8 +27,10 @@ MAX_BYTES = 64 << 20
 MAX_DEPTH = 32
 _HEAD = struct.Struct("<4sHIQ16s")
 _DTYPES = frozenset(
-    ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
-    + ["float16", "float32", "float64", "complex64", "complex128"]
+    (
+        *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
 )
 _ALIGN = 64
 
@@ -128,16 +130,20 @@ def _plain(value: Any, arrays: list[NDArray[Any]], depth: int) -> Any:
         tag = "l" if isinstance(value, list) else "t"
         return [tag, *(_plain(item, arrays, depth + 1) for item in value)]
     if isinstance(value, dict):
-        pairs = [[_plain(k, arrays, depth + 1), _plain(v, arrays, depth + 1)]
-                 for k, v in value.items()]
+        pairs = [
+            [_plain(k, arrays, depth + 1), _plain(v, arrays, depth + 1)] for k, v in value.items()
+        ]
         return ["d", *pairs]
     name = _names.get(type(value))
     if name is None:
         raise SnapshotError(
             f"{type(value).__name__} cannot travel in a snapshot; register it with record()"
         )
-    fields = {f.name: _plain(getattr(value, f.name), arrays, depth + 1)
-              for f in dataclasses.fields(value) if f.init}
+    fields = {
+        f.name: _plain(getattr(value, f.name), arrays, depth + 1)
+        for f in dataclasses.fields(value)
+        if f.init
+    }
     return ["r", name, fields]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 from ossicle.runtime.audio import AudioFormat, Chunk
@@ -59,7 +60,7 @@ class Pipeline:
     def __init__(self, stages: Sequence[Stage[Any]]) -> None:
         if not stages:
             raise AudioError("a pipeline of no stages; give at least one")
-        for before, after in zip(stages, stages[1:], strict=False):
+        for before, after in pairwise(stages):
             if before.output != after.input:
                 raise AudioError(
                     f"{type(before).__name__} gives {before.output} but {type(after).__name__} "
@@ -94,9 +95,11 @@ class Pipeline:
             if not ready:
                 return ready
             step = stage.step
-            ready = step(held, ready[0]) if len(ready) == 1 else [
-                out for item in ready for out in step(held, item)
-            ]
+            ready = (
+                step(held, ready[0])
+                if len(ready) == 1
+                else [out for item in ready for out in step(held, item)]
+            )
         return ready
 
     def flush(self, state: list[Any]) -> list[Chunk]:
