@@ -1,0 +1,384 @@
+"""TFLite subgraphs to ONNX steps, with resource variables as explicit states.
+
+Rank-4 tensors, which TFLite keeps as ``[B, H, W, C]``, become ``[B, C, H, W]``. A region of full
+int8 arithmetic (trained quantisation) is kept as QDQ pairs, ``uint8`` activations and ``int8``
+weights per channel, or is dequantised, as asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ossicle.export.graph import StepWriter
+from ossicle.export.tflite.reader import Operator, Subgraph, Tensor, TFLite
+from ossicle.runtime.errors import ExportError
+
+Array = NDArray[Any]
+_BINARY = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div"}
+_UNARY = {"RELU": "Relu", "LOGISTIC": "Sigmoid", "TANH": "Tanh", "SQRT": "Sqrt", "LOG": "Log"}
+_MOVES = frozenset({"STRIDED_SLICE", "SPLIT", "RESHAPE"})  # move int8 values as they are
+_STATE = frozenset({"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A tensor given from outside: the ONNX name and shape (without B) it comes under."""
+
+    tensor: int
+    name: str
+    shape: tuple[int, ...]
+
+
+def convert(
+    model: TFLite,
+    subgraph: int,
+    name: str,
+    inputs: Sequence[Feed],
+    outputs: Sequence[Feed],
+    *,
+    quantised: bool = False,
+) -> StepWriter:
+    """Get the step that makes ``outputs`` of ``inputs``; only what they need is converted.
+
+    ``quantised`` keeps int8 regions as QDQ. Raises ``ExportError`` naming every operator that has
+    no counterpart here.
+    """
+    graph = model.subgraphs[subgraph]
+    needed = _needed(graph, {f.tensor for f in inputs}, {f.tensor for f in outputs})
+    known = {k[1:] for k in dir(_Converter) if k.startswith("_op_")}
+    known = {k[3:] for k in known} | set(_BINARY) | set(_UNARY)
+    unknown = sorted({op.kind for op in needed} - known)
+    if unknown:
+        raise ExportError(
+            f"{name}: no conversion for TFLite operator {', '.join(unknown)}; "
+            f"{', '.join(sorted(known))} are known"
+        )
+    converter = _Converter(graph, name, quantised)
+    for feed in inputs:
+        converter.values[feed.tensor] = converter.out.input(feed.name, feed.shape)
+    for op in needed:
+        converter.run(op)
+    for feed in outputs:
+        value = converter.out.reshape(converter.real(feed.tensor), -1, *feed.shape)
+        converter.out.output(feed.name, value, feed.shape)
+    return converter.out
+
+
+def _needed(graph: Subgraph, given: set[int], wanted: set[int]) -> list[Operator]:
+    """Get the operators that ``wanted`` and the states depend on, in running order."""
+    live = set(wanted)
+    kept: list[Operator] = []
+    for op in reversed(graph.operators):
+        if op.kind == "CALL_ONCE":
+            continue
+        if op.kind == "ASSIGN_VARIABLE" or any(o in live for o in op.outputs):
+            kept.append(op)
+            live |= {i for i in op.inputs if i >= 0 and i not in given}
+    return kept[::-1]
+
+
+class _Converter:
+    """One walk over a subgraph; ``values`` maps tensor index to ONNX name."""
+
+    def __init__(self, graph: Subgraph, name: str, quantised: bool) -> None:
+        self.graph = graph
+        self.out = StepWriter(name)
+        self.quantised = quantised
+        self.values: dict[int, str] = {}
+        self.handles: dict[int, str] = {}
+        self.constants: dict[int, Array] = {}
+
+    def tensor(self, index: int) -> Tensor:
+        return self.graph.tensors[index]
+
+    def run(self, op: Operator) -> None:
+        if op.kind in _BINARY:
+            value = self.out.node(_BINARY[op.kind], *(self.real(i) for i in op.inputs))
+            self.give(op, value)
+        elif op.kind in _UNARY:
+            self.give(op, self.out.node(_UNARY[op.kind], self.real(op.inputs[0])))
+        else:
+            getattr(self, f"_op_{op.kind}")(op)
+
+    # Reading and writing values.
+
+    def stored(self, index: int) -> bool:
+        """Tell whether a tensor is kept as uint8 in the new graph."""
+        tensor = self.tensor(index)
+        return self.quantised and tensor.dtype == "int8" and tensor.data is None
+
+    def real(self, index: int) -> str:
+        """Get the float value of a tensor, constant or not."""
+        if index in self.constants or self.tensor(index).data is not None:
+            return self.out.weight(_channels_first(self.constant(index)))
+        value = self.values[index]
+        if not self.stored(index):
+            return value
+        return self.out.node("DequantizeLinear", value, *self.scale(index))
+
+    def constant(self, index: int) -> Array:
+        """Get a constant in TFLite's axis order, as float where it is quantised."""
+        if index in self.constants:
+            return self.constants[index]
+        tensor = self.tensor(index)
+        if tensor.data is None:
+            raise ExportError(f"tensor {tensor.name!r} must be a constant here")
+        if tensor.quant is None:
+            return tensor.data
+        return _dequantised(tensor)
+
+    def scale(self, index: int) -> tuple[str, str]:
+        quant = self.tensor(index).quant
+        if quant is None or quant.scale.size != 1:
+            raise ExportError(f"activation {self.tensor(index).name!r} is not quantised per tensor")
+        zero = np.uint8(int(quant.zero[0]) + 128)
+        return self.out.weight(np.float32(quant.scale[0])), self.out.weight(np.asarray(zero))
+
+    def give(self, op: Operator, value: str) -> None:
+        """Store a float result, after the fused activation, quantised where the tensor is."""
+        activation = op.options.get("activation", "")
+        if activation == "Relu6":
+            zero, six = np.float32(0), np.float32(6)
+            value = self.out.node("Clip", value, self.out.weight(zero), self.out.weight(six))
+        elif activation:
+            value = self.out.node(activation, value)
+        index = op.outputs[0]
+        if self.stored(index):
+            value = self.out.node("QuantizeLinear", value, *self.scale(index))
+        self.values[index] = value
+
+    # States.
+
+    def _op_VAR_HANDLE(self, op: Operator) -> None:
+        self.handles[op.outputs[0]] = str(op.options["shared_name"])
+
+    def _op_READ_VARIABLE(self, op: Operator) -> None:
+        shape = _channels_first_shape(self.tensor(op.outputs[0]).shape)[1:]
+        name = _plain(self.handles[op.inputs[0]])
+        self.values[op.outputs[0]] = self.out.state(name, shape)
+
+    def _op_ASSIGN_VARIABLE(self, op: Operator) -> None:
+        self.out.keep(_plain(self.handles[op.inputs[0]]), self.real(op.inputs[1]))
+
+    # Quantisation.
+
+    def _op_QUANTIZE(self, op: Operator) -> None:
+        self.give(op, self.real(op.inputs[0]))
+
+    def _op_DEQUANTIZE(self, op: Operator) -> None:
+        if self.tensor(op.inputs[0]).data is not None:
+            self.constants[op.outputs[0]] = self.constant(op.inputs[0])
+        else:
+            self.values[op.outputs[0]] = self.real(op.inputs[0])
+
+    # Moving values.
+
+    def _raw(self, index: int) -> str:
+        return self.values[index] if index in self.values else self.real(index)
+
+    def _op_RESHAPE(self, op: Operator) -> None:
+        source, target = (self.tensor(i).shape for i in (op.inputs[0], op.outputs[0]))
+        value = self._raw(op.inputs[0])
+        if len(source) == 4 and sum(n > 1 for n in source[1:]) > 1:
+            value = self.out.transpose(value, 0, 2, 3, 1)
+        if len(target) == 4 and sum(n > 1 for n in target[1:]) > 1:
+            value = self.out.reshape(value, -1, *target[1:])
+            self.values[op.outputs[0]] = self.out.transpose(value, 0, 3, 1, 2)
+        else:
+            shape = _channels_first_shape(target)[1:]
+            self.values[op.outputs[0]] = self.out.reshape(value, -1, *shape)
+
+    def _op_CONCATENATION(self, op: Operator) -> None:
+        rank = len(self.tensor(op.outputs[0]).shape)
+        axis = _axis(int(op.options["axis"]), rank)
+        parts = [self._rowed(i) for i in op.inputs]
+        self.give(op, self.out.concat(*parts, axis=axis))
+
+    def _rowed(self, index: int) -> str:
+        """Get a value with its B rows, also where it is a constant."""
+        value = self.real(index)
+        if self.tensor(index).data is None:
+            return value
+        like = next(i for i in self.out.states)
+        lead = self.out.slice(self.out.node("Shape", like.input), 0, 1, 0)
+        shape = _channels_first_shape(self.tensor(index).shape)
+        full = self.out.concat(lead, self.out.ints(*shape[1:]), axis=0)
+        return self.out.node("Expand", value, full)
+
+    def _op_STRIDED_SLICE(self, op: Operator) -> None:
+        shape = self.tensor(op.inputs[0]).shape
+        begin, end, step = (self.constant(i).tolist() for i in op.inputs[1:4])
+        masks = op.options
+        if masks["ellipsis_mask"] or masks["new_axis_mask"] or masks["shrink_axis_mask"]:
+            raise ExportError("STRIDED_SLICE with ellipsis, new or shrunk axes is not converted")
+        value = self._raw(op.inputs[0])
+        for axis, size in enumerate(shape):
+            start = 0 if masks["begin_mask"] >> axis & 1 else begin[axis]
+            stop = size if masks["end_mask"] >> axis & 1 else end[axis]
+            start, stop = (n + size if n < 0 else n for n in (start, stop))
+            if step[axis] != 1:
+                raise ExportError(f"STRIDED_SLICE with step {step[axis]} is not converted")
+            if (start, stop) != (0, size):
+                value = self.out.slice(value, start, stop, _axis(axis, len(shape)))
+        self.values[op.outputs[0]] = value
+
+    def _op_SPLIT(self, op: Operator) -> None:
+        source = op.inputs[1]
+        axis = _axis(int(self.constant(op.inputs[0])), len(self.tensor(source).shape))
+        count = len(op.outputs)
+        parts = self.out.nodes(
+            "Split", self._raw(source), outputs=count, axis=axis, num_outputs=count
+        )
+        self.values.update(zip(op.outputs, parts, strict=True))
+
+    # Arithmetic.
+
+    def _op_LEAKY_RELU(self, op: Operator) -> None:
+        alpha = float(op.options["alpha"])
+        self.give(op, self.out.node("LeakyRelu", self.real(op.inputs[0]), alpha=alpha))
+
+    def _op_MEAN(self, op: Operator) -> None:
+        rank = len(self.tensor(op.inputs[0]).shape)
+        axes = sorted(_axis(int(a), rank) for a in self.constant(op.inputs[1]).reshape(-1))
+        keep = int(bool(op.options["keep_dims"]))
+        value = self.real(op.inputs[0])
+        self.give(op, self.out.node("ReduceMean", value, self.out.ints(*axes), keepdims=keep))
+
+    def _op_FULLY_CONNECTED(self, op: Operator) -> None:
+        weight = self.out.weight(np.ascontiguousarray(self.constant(op.inputs[1]).T))
+        value = self.out.node("MatMul", self.real(op.inputs[0]), weight)
+        if len(op.inputs) > 2 and op.inputs[2] >= 0:
+            value = self.out.node("Add", value, self.real(op.inputs[2]))
+        self.give(op, value)
+
+    def _op_CONV_2D(self, op: Operator) -> None:
+        weight = self.tensor(op.inputs[1])
+        channels = self.tensor(op.inputs[0]).shape[3]
+        self._convolve(op, (0, 3, 1, 2), channels // weight.shape[3], weight.shape[1:3])
+
+    def _op_DEPTHWISE_CONV_2D(self, op: Operator) -> None:
+        weight = self.tensor(op.inputs[1])
+        self._convolve(op, (3, 0, 1, 2), weight.shape[3], weight.shape[1:3])
+
+    def _convolve(
+        self, op: Operator, perm: tuple[int, ...], groups: int, kernel: Sequence[int]
+    ) -> None:
+        options = op.options
+        strides = [options["stride_h"], options["stride_w"]]
+        dilations = [options.get("dilation_h", 1), options.get("dilation_w", 1)]
+        sizes = self.tensor(op.inputs[0]).shape[1:3]
+        pads = _pads(options["padding"], sizes, kernel, strides, dilations)
+        value = self.out.node(
+            "Conv", self.real(op.inputs[0]), self._kernel(op.inputs[1], perm),
+            *self._bias(op, 2), group=groups, kernel_shape=list(kernel), strides=strides,
+            dilations=dilations, pads=pads,
+        )  # fmt: skip
+        self.give(op, value)
+
+    def _op_TRANSPOSE_CONV(self, op: Operator) -> None:
+        weight = self.tensor(op.inputs[1])
+        if op.options["padding"] != "VALID":
+            raise ExportError("TRANSPOSE_CONV with SAME padding is not converted")
+        value = self.out.node(
+            "ConvTranspose", self.real(op.inputs[2]), self._kernel(op.inputs[1], (3, 0, 1, 2)),
+            *self._bias(op, 3), kernel_shape=list(weight.shape[1:3]),
+            strides=[op.options["stride_h"], op.options["stride_w"]],
+        )  # fmt: skip
+        self.give(op, value)
+
+    def _kernel(self, index: int, perm: tuple[int, ...]) -> str:
+        """Get a weight with its axes permuted, as int8 with its scales in a QDQ region."""
+        tensor = self.tensor(index)
+        if not (self.quantised and tensor.dtype == "int8" and _full_integer(self.graph, index)):
+            return self.out.weight(self.constant(index).transpose(perm))
+        assert tensor.quant is not None and tensor.data is not None
+        scale = self.out.weight(_scalar_or_vector(tensor.quant.scale))
+        zero = self.out.weight(_scalar_or_vector(tensor.quant.zero.astype(np.int8)))
+        stored = self.out.weight(np.ascontiguousarray(tensor.data.transpose(perm)))
+        axis = perm.index(tensor.quant.axis) if tensor.quant.scale.size > 1 else 0
+        return self.out.node("DequantizeLinear", stored, scale, zero, axis=axis)
+
+    def _bias(self, op: Operator, position: int) -> list[str]:
+        if len(op.inputs) <= position or op.inputs[position] < 0:
+            return []
+        tensor = self.tensor(op.inputs[position])
+        if not (self.quantised and tensor.dtype == "int32"):
+            return [self.out.weight(self.constant(tensor.index))]
+        assert tensor.quant is not None and tensor.data is not None
+        scale = self.out.weight(_scalar_or_vector(tensor.quant.scale))
+        return [self.out.node("DequantizeLinear", self.out.weight(tensor.data), scale, axis=0)]
+
+
+def _full_integer(graph: Subgraph, weight: int) -> bool:
+    """Tell whether the operator that reads ``weight`` also reads int8 activations."""
+    for op in graph.operators:
+        if weight in op.inputs:
+            return any(graph.tensors[i].dtype == "int8" for i in op.inputs if i not in (weight, -1))
+    return False
+
+
+def _dequantised(tensor: Tensor) -> Array:
+    assert tensor.quant is not None and tensor.data is not None
+    shape = [1] * tensor.data.ndim
+    if tensor.quant.scale.size > 1:
+        shape[tensor.quant.axis] = -1
+    scale, zero = (v.reshape(shape or [-1]) for v in (tensor.quant.scale, tensor.quant.zero))
+    return ((tensor.data.astype(np.float64) - zero) * scale).astype(np.float32)
+
+
+def _scalar_or_vector(values: Array) -> Array:
+    return values.reshape(()) if values.size == 1 else values
+
+
+def _axis(axis: int, rank: int) -> int:
+    """Get where an axis of ``[B, H, W, C]`` lies in ``[B, C, H, W]``; other ranks keep theirs."""
+    axis %= rank
+    return (0, 2, 3, 1)[axis] if rank == 4 else axis
+
+
+def _channels_first_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if len(shape) == 4:
+        return (shape[0], shape[3], shape[1], shape[2])
+    return tuple(shape)
+
+
+def _channels_first(value: Array) -> Array:
+    """Get a constant that broadcasts against ``[B, C, H, W]`` as it did against ``[..., C]``."""
+    if value.ndim == 4:
+        return np.ascontiguousarray(value.transpose(0, 3, 1, 2))
+    if value.ndim == 1 and value.size > 1:
+        return value.reshape(-1, 1, 1)
+    return value
+
+
+def _pads(
+    padding: str,
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> list[int]:
+    if padding == "VALID":
+        return [0, 0, 0, 0]
+    begin, end = [], []
+    for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        reach = (taps - 1) * dilation + 1
+        total = max(0, (-(-size // stride) - 1) * stride + reach - size)
+        begin.append(total // 2)
+        end.append(total - total // 2)
+    return [*begin, *end]
+
+
+def _plain(name: str) -> str:
+    """Get a state's name: ``encoder_0/simpleconv/states`` becomes ``encoder_0_simpleconv``."""
+    return name.removesuffix("/states").replace("/", "_")
+
+
+def states_by_name(step: StepWriter) -> Mapping[str, tuple[int, ...]]:
+    """Get the shape of every state of ``step`` (without B)."""
+    return {s.input: s.shape for s in step.states}
