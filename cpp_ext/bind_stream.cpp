@@ -1,0 +1,2 @@
+#include "bind.hpp"
+namespace ossicle { void bind_stream(py::module_&) {} }

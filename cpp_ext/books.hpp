@@ -1,0 +1,40 @@
+// Codebooks packed for search.
+#pragma once
+#include <vector>
+
+#include "memory.hpp"
+#include "table.hpp"
+
+namespace ossicle {
+
+class PackedBooks {
+ public:
+  // rows: [K, N, D], copied. `integer` asks for an int8 first pass where it fits.
+  PackedBooks(const float* rows, std::int64_t K, std::int64_t N, std::int64_t D, bool cosine, bool integer);
+
+  // codes: [layers, T] with the given stride between layers. x: [T, D].
+  void encode(const float* x, std::int64_t T, std::int64_t layers, std::int32_t* codes, std::int64_t stride) const;
+  void encode(const double* x, std::int64_t T, std::int64_t layers, std::int32_t* codes, std::int64_t stride) const;
+  // Sums the rows named by codes [layers, T] into out [T, D] in fp64; -1 adds nothing. False: a code is out of range.
+  bool decode(const std::int32_t* codes, std::int64_t layers, std::int64_t T, float* out) const;
+
+  std::int64_t K() const { return books_.K; }
+  std::int64_t N() const { return books_.N; }
+  std::int64_t D() const { return books_.D; }
+  bool cosine() const { return books_.cosine; }
+  bool integer() const { return integer_; }
+
+ private:
+  void run(const void* x, bool wide, std::int64_t T, std::int64_t layers, std::int32_t* codes,
+           std::int64_t stride) const;
+  void pack_layer(std::int64_t k);
+
+  Books books_{};
+  bool integer_;
+  std::vector<Layer> layers_;
+  Array<float> rows_, half_, scale_, wide_;
+  Array<double> mean_, norm_;
+  Array<std::uint8_t> low_;
+};
+
+}  // namespace ossicle

@@ -1,0 +1,100 @@
+// Which instruction set runs: the best this processor has, asked once.
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+#include "table.hpp"
+
+namespace ossicle {
+#define OSSICLE_DECLARE(isa) \
+  namespace isa_##isa {      \
+  extern const Table functions; \
+  }
+OSSICLE_DECLARE(base)
+#ifdef OSSICLE_HAS_avx2
+OSSICLE_DECLARE(avx2)
+OSSICLE_DECLARE(avx512)
+OSSICLE_DECLARE(avx512bf16)
+#endif
+#ifdef OSSICLE_HAS_neondot
+OSSICLE_DECLARE(neondot)
+#endif
+
+namespace {
+
+struct Offer {
+  const Table* table;
+  bool (*runs)();
+};
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+
+#if defined(__aarch64__)
+bool has_dot() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) >> 20) & 1;  // HWCAP_ASIMDDP
+#else
+  return true;  // every Apple processor has it
+#endif
+}
+#endif
+
+constexpr Offer kOffers[] = {  // best first
+#ifdef OSSICLE_HAS_avx2
+    {&isa_avx512bf16::functions, has_bf16},
+    {&isa_avx512::functions, has_avx512},
+    {&isa_avx2::functions, has_avx2},
+#endif
+#ifdef OSSICLE_HAS_neondot
+    {&isa_neondot::functions, has_dot},
+#endif
+    {&isa_base::functions, [] { return true; }},
+};
+
+const Table* best() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#endif
+  for (const Offer& offer : kOffers)
+    if (offer.runs()) return offer.table;
+  return &isa_base::functions;
+}
+
+std::atomic<const Table*>& chosen() {
+  static std::atomic<const Table*> value{best()};
+  return value;
+}
+
+}  // namespace
+
+const Table& table() { return *chosen().load(std::memory_order_relaxed); }
+
+bool choose(const char* name) {
+  for (const Offer& offer : kOffers)
+    if (!std::strcmp(offer.table->name, name) && offer.runs()) {
+      chosen().store(offer.table);
+      return true;
+    }
+  return false;
+}
+
+std::size_t offered(const char** names, std::size_t room) {
+  std::size_t n = 0;
+  for (const Offer& offer : kOffers)
+    if (offer.runs() && n < room) names[n++] = offer.table->name;
+  return n;
+}
+
+}  // namespace ossicle

@@ -1,0 +1,106 @@
+// One query against a ring of keys and values.
+//
+// Keys lie as [capacity/16, width, 16] so that 16 scores come out of one register; values as
+// [capacity, width]. The softmax is taken over chunks of 256 keys with a running maximum.
+#include "kernels.hpp"
+#include "math.hpp"
+
+namespace ossicle::OSSICLE_NS {
+namespace {
+
+constexpr int kChunk = 256;
+constexpr int kWide = 256;  // width at most
+
+// Scores of the 16 keys of a packed group.
+OSSICLE_INLINE void score_group(const float* q, const float* keys, std::int64_t width, float scale, float* out) {
+  vf acc[4][R] = {};
+  std::int64_t d = 0;
+  for (; d + 4 <= width; d += 4)
+    for (int u = 0; u < 4; ++u)
+      for (int r = 0; r < R; ++r) acc[u][r] += load(keys + (d + u) * G + r * L) * q[d + u];
+  for (; d < width; ++d)
+    for (int r = 0; r < R; ++r) acc[0][r] += load(keys + d * G + r * L) * q[d];
+  for (int r = 0; r < R; ++r) store(out + r * L, ((acc[0][r] + acc[1][r]) + (acc[2][r] + acc[3][r])) * scale);
+}
+
+template <int W>  // registers of width
+OSSICLE_INLINE void add_values(const float* p, const float* values, std::int64_t n, std::int64_t width, float* acc) {
+  vf a[2][W];
+  for (int w = 0; w < W; ++w) a[0][w] = load(acc + w * L), a[1][w] = vf{};
+  std::int64_t i = 0;
+  for (; i + 2 <= n; i += 2)
+    for (int u = 0; u < 2; ++u)
+      for (int w = 0; w < W; ++w) a[u][w] += load(values + (i + u) * width + w * L) * p[i + u];
+  if (i < n)
+    for (int w = 0; w < W; ++w) a[0][w] += load(values + i * width + w * L) * p[i];
+  for (int w = 0; w < W; ++w) store(acc + w * L, a[0][w] + a[1][w]);
+}
+
+OSSICLE_INLINE void add_values_any(const float* p, const float* values, std::int64_t n, std::int64_t width,
+                                   float* acc) {
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t d = 0; d < width; ++d) acc[d] += p[i] * values[i * width + d];
+}
+
+struct Running {
+  float top, total;
+};
+
+// Adds the keys at ring places [a, b), at most kChunk of them in whole groups.
+OSSICLE_INLINE void chunk(const float* q, const float* keys, const float* values, std::int64_t a, std::int64_t b,
+                          std::int64_t width, float scale, Running& run, float* acc) {
+  alignas(64) float p[kChunk + G];
+  const std::int64_t g0 = a / G, g1 = (b + G - 1) / G;
+  for (std::int64_t g = g0; g < g1; ++g) score_group(q, keys + g * width * G, width, scale, p + (g - g0) * G);
+  float* from = p + (a - g0 * G);
+  const std::int64_t n = b - a;
+  float top = run.top;
+  for (std::int64_t i = 0; i < n; ++i) top = from[i] > top ? from[i] : top;
+  const float off = top > -3.4e38f ? top : 0.0f;
+  vf sums{};
+  std::int64_t i = 0;
+  for (; i + L <= n; i += L) {
+    const vf e = exp_(load(from + i) - off);
+    store(from + i, e);
+    sums += e;
+  }
+  if (i < n) {
+    vf e = exp_(load_part(from + i, n - i) - off);
+    for (std::int64_t z = n - i; z < L; ++z) e[z] = 0.0f;
+    store_part(from + i, e, n - i);
+    sums += e;
+  }
+  if (top != run.top) {
+    const float shrink = exp_(all(run.top - off))[0];
+    run.total *= shrink;
+    for (std::int64_t d = 0; d < width; ++d) acc[d] *= shrink;
+    run.top = top;
+  }
+  run.total += sum(sums);
+  const float* v = values + a * width;
+  if (width == 4 * L) add_values<4>(from, v, n, width, acc);
+  else if (width == 2 * L) add_values<2>(from, v, n, width, acc);
+  else if (width == 8 * L) add_values<8>(from, v, n, width, acc);
+  else if (width == L) add_values<1>(from, v, n, width, acc);
+  else add_values_any(from, v, n, width, acc);
+}
+
+}  // namespace
+
+void attend(const float* q, const float* keys, const float* values, std::int64_t capacity, std::int64_t first,
+            std::int64_t count, std::int64_t width, float scale, float* out) {
+  alignas(64) float acc[kWide] = {};
+  Running run{-__builtin_inff(), 0.0f};
+  while (count > 0) {
+    std::int64_t stop = (first / G) * G + kChunk;
+    if (stop > capacity) stop = capacity;
+    if (stop > first + count) stop = first + count;
+    chunk(q, keys, values, first, stop, width, scale, run, acc);
+    count -= stop - first;
+    first = stop == capacity ? 0 : stop;
+  }
+  const float inverse = run.total == 0.0f ? 0.0f : 1.0f / run.total;
+  for (std::int64_t d = 0; d < width; ++d) out[d] = acc[d] * inverse;
+}
+
+}  // namespace ossicle::OSSICLE_NS

@@ -1,0 +1,157 @@
+// A packed matrix times a few frames: the inner product of convolution, GRU and projections.
+//
+// Weights lie as [Mp/16, Kp, 16], so that they are read once and in order; a frame's inputs are broadcast
+// from where they lie (one pointer per tap). Every frame count adds in the same order, so a result does
+// not depend on how many frames or streams came with it.
+#include "kernels.hpp"
+#if defined(__AVX512VNNI__)
+#include <immintrin.h>
+#endif
+
+namespace ossicle::OSSICLE_NS {
+namespace {
+
+constexpr int kFrames = OSSICLE_LANES == 16 ? 8 : OSSICLE_LANES == 8 ? 4 : 2;
+constexpr int kRegisters = OSSICLE_LANES == 16 ? 16 : 8;
+constexpr int groups_for(int frames) {
+  const int g = kRegisters / (frames * R);
+  return g < 1 ? 1 : g > 8 ? 8 : g;
+}
+
+struct F32 {
+  typedef vf Acc;
+  static constexpr int kPack = 1;
+  static constexpr int kBytes = 4;
+  typedef float X;
+  OSSICLE_INLINE X input(const char* p) { return *reinterpret_cast<const float*>(p); }
+  OSSICLE_INLINE void step(vf& acc, const char* w, int lane, X x) {
+    acc += load(reinterpret_cast<const float*>(w) + lane) * x;
+  }
+};
+
+struct BF16 {
+  typedef vf Acc;
+  static constexpr int kPack = 2;
+  static constexpr int kBytes = 2;
+  typedef std::int32_t X;
+  OSSICLE_INLINE X input(const char* p) {
+    std::int32_t v;
+    __builtin_memcpy(&v, p, 4);
+    return v;
+  }
+  OSSICLE_INLINE void step(vf& acc, const char* w, int lane, X x) {
+    const vi pair = loadi(reinterpret_cast<const std::int32_t*>(w) + lane);
+#if defined(__AVX512BF16__)
+    acc = reinterpret_cast<vf>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(acc), reinterpret_cast<__m512bh>(pair),
+                                                reinterpret_cast<__m512bh>(alli(x))));
+#else
+    const vi both = alli(x);
+    acc += floats(pair << 16) * floats(both << 16);
+    acc += floats(pair & ~0xffff) * floats(both & ~0xffff);
+#endif
+  }
+};
+
+struct I8 {
+  typedef vi Acc;
+  static constexpr int kPack = 4;
+  static constexpr int kBytes = 1;
+  typedef std::int32_t X;
+  OSSICLE_INLINE X input(const char* p) { return BF16::input(p); }
+  OSSICLE_INLINE void step(vi& acc, const char* w, int lane, X x) {
+    const vi four = loadi(reinterpret_cast<const std::int32_t*>(w) + lane);
+#if defined(__AVX512VNNI__)
+    acc = reinterpret_cast<vi>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc), reinterpret_cast<__m512i>(four),
+                                                   reinterpret_cast<__m512i>(alli(x))));
+#else
+    for (int i = 0; i < 4; ++i)
+      acc += ((four >> (8 * i)) & 0xff) * alli(static_cast<std::int8_t>(static_cast<std::uint32_t>(x) >> (8 * i)));
+#endif
+  }
+};
+
+struct Job {
+  const Matrix& m;
+  const void* const* rows;
+  std::int64_t taps, width;
+  float* out;
+  std::int64_t out_stride;
+};
+
+template <class K>
+OSSICLE_INLINE void finish(const Job& j, typename K::Acc acc, std::int64_t row, float* out, std::int32_t offset) {
+  vf y;
+  if constexpr (K::kPack == 4) {
+    y = tofloat(acc - alli(offset)) * load(j.m.scale + row);
+  } else {
+    y = acc;
+    (void)offset;
+  }
+  if (j.m.bias) y += load(j.m.bias + row);
+  if (row + L <= j.m.M) return store(out + row, y);
+  if (row < j.m.M) store_part(out + row, y, j.m.M - row);
+}
+
+template <class K, int F, int NG>
+OSSICLE_INLINE void multiply(const Job& j, std::int64_t group, const std::int32_t* offsets) {
+  typename K::Acc acc[F][NG * R] = {};
+  const std::int64_t bytes = j.m.Kp * G * K::kBytes;  // of one group
+  const char* w = static_cast<const char*>(j.m.data) + group * bytes;
+  for (std::int64_t tap = 0; tap < j.taps; ++tap) {
+    const char* x[F];
+    for (int f = 0; f < F; ++f) x[f] = static_cast<const char*>(j.rows[f * j.taps + tap]);
+    for (std::int64_t c = 0; c < j.width; c += K::kPack, w += 64) {
+      for (int g = 0; g < NG; ++g) __builtin_prefetch(w + g * bytes + 2048);
+      for (int f = 0; f < F; ++f) {
+        const typename K::X v = K::input(x[f] + c * K::kBytes);
+        for (int g = 0; g < NG; ++g)
+          for (int r = 0; r < R; ++r) K::step(acc[f][g * R + r], w + g * bytes, r * L, v);
+      }
+    }
+  }
+  for (int f = 0; f < F; ++f)
+    for (int g = 0; g < NG; ++g)
+      for (int r = 0; r < R; ++r)
+        finish<K>(j, acc[f][g * R + r], (group + g) * G + r * L, j.out + f * j.out_stride, offsets[f]);
+}
+
+template <class K, int F>
+void panel(const Job& j) {
+  constexpr int NG = groups_for(F);
+  std::int32_t offsets[F] = {};
+  if constexpr (K::kPack == 4)  // the weights carry + 128
+    for (int f = 0; f < F; ++f) {
+      std::int32_t s = 0;
+      for (std::int64_t t = 0; t < j.taps; ++t) {
+        const std::int8_t* x = static_cast<const std::int8_t*>(j.rows[f * j.taps + t]);
+        for (std::int64_t c = 0; c < j.width; ++c) s += x[c];
+      }
+      offsets[f] = 128 * s;
+    }
+  const std::int64_t groups = j.m.Mp / G;
+  std::int64_t g = 0;
+  for (; g + NG <= groups; g += NG) multiply<K, F, NG>(j, g, offsets);
+  for (; g < groups; ++g) multiply<K, F, 1>(j, g, offsets);
+}
+
+template <class K, int F>
+void dispatch(const Job& j, std::int64_t frames) {
+  if constexpr (F > 1)
+    if (frames < F) return dispatch<K, F - 1>(j, frames);
+  panel<K, F>(j);
+}
+
+}  // namespace
+
+void gemm(const Matrix& m, const void* const* rows, std::int64_t F, std::int64_t taps, std::int64_t width,
+          float* out, std::int64_t out_stride) {
+  for (std::int64_t f = 0; f < F; f += kFrames) {
+    const Job job{m, rows + f * taps, taps, width, out + f * out_stride, out_stride};
+    const std::int64_t frames = F - f < kFrames ? F - f : kFrames;
+    if (m.kind == Weights::f32) dispatch<F32, kFrames>(job, frames);
+    else if (m.kind == Weights::bf16) dispatch<BF16, kFrames>(job, frames);
+    else dispatch<I8, kFrames>(job, frames);
+  }
+}
+
+}  // namespace ossicle::OSSICLE_NS

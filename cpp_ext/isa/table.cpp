@@ -1,0 +1,15 @@
+// The functions of one instruction set, by name.
+#include "kernels.hpp"
+
+namespace ossicle::OSSICLE_NS {
+extern const Table functions;
+#define OSSICLE_TEXT2(a) #a
+#define OSSICLE_TEXT(a) OSSICLE_TEXT2(a)
+#if defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
+constexpr bool kIntegerDot = true;
+#else
+constexpr bool kIntegerDot = false;
+#endif
+const Table functions = {OSSICLE_TEXT(OSSICLE_ISA), OSSICLE_LANES, kIntegerDot, search, gemm, attend,
+                         snake, combine, gru_gates, log_mel};
+}  // namespace ossicle::OSSICLE_NS

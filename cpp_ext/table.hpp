@@ -1,0 +1,86 @@
+// What each instruction set offers, and the plain structures passed to it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace ossicle {
+
+// One layer of codebooks, packed for a low-precision first pass whose error is bounded.
+//
+// A row c is kept centred, c' = c - mean. The score of row n for a residual r' = r - mean is
+// S_n = h_n - <r', c'_n>; the smallest is nearest (h = |c'|^2 / 2, or 0 for cosine).
+struct Layer {
+  const float* rows;         // [N, D] as given: what decides and what is subtracted
+  const double* mean;        // [D]; zeros for cosine
+  const double* norm;        // [N] |c_n| for cosine, nullptr for l2
+  const float* half;         // [Np] h_n, +inf in the padding
+  const float* scale;        // [Np] of the int8 rows
+  const std::uint8_t* low;   // [Np/64, Dp/4, 64, 4] c'/scale + 128, or nullptr
+  const float* wide;         // [Np/group, D, group] c' in fp32, or nullptr when low is there
+  float row_max, error_max;  // max |c'_n|, max |c'_n - what was packed|
+  float half_max, mean_norm;
+};
+
+struct Books {
+  std::int64_t K, N, D, Np, Dp;  // Dp: D rounded up to 16
+  int group;                     // codes in a packed group: 16 or 64
+  bool cosine;
+  const Layer* layers;
+};
+
+// Memory for a step, owned by the caller's thread; grows outside the instruction-set code.
+struct SearchScratch {
+  double* residual;     // [tile, Dp]
+  float* centred;       // [tile, Dp]
+  std::int8_t* low;     // [tile, Dp]
+  float* scores;        // [tile, Np]
+  float* facts;         // [tile, 4]: scale, norm, error, spare
+  std::int32_t* shift;  // [tile]: 128 * sum of low
+};
+constexpr std::int64_t kSearchTile = 16;
+
+enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2 };
+
+// A matrix [M, K] packed in groups of 16 rows: [Mp/16, Kp, 16] (K in pairs for bf16, in fours and + 128 for int8).
+struct Matrix {
+  std::int64_t M, K, Mp, Kp;
+  Weights kind;
+  const void* data;
+  const float* bias;   // [Mp] or nullptr
+  const float* scale;  // [Mp] for int8: weight scale * input scale
+  float input_inverse;  // 1 / input scale for int8
+};
+
+struct Table {
+  const char* name;
+  int lanes;
+  bool integer_dot;  // a first pass in int8 is faster than one in fp32
+
+  // codes[k * stride + t] for k < layers, t < T; x is [T, D] in fp32 (or fp64 if wide).
+  void (*search)(const Books&, const void* x, bool wide, std::int64_t T, std::int64_t layers,
+                 std::int32_t* codes, std::int64_t stride, const SearchScratch&);
+
+  // out[f, m] = bias + sum_k W[m, k] * rows[f][k], with the rows of frame f given by pointers [F, taps] to
+  // `width` numbers of the kind each; K = taps * width.
+  void (*gemm)(const Matrix&, const void* const* rows, std::int64_t F, std::int64_t taps,
+               std::int64_t width, float* out, std::int64_t out_stride);
+
+  // One head row of windowed attention; see attention.hpp for the layout.
+  void (*attend)(const float* q, const float* keys, const float* values, std::int64_t capacity,
+                 std::int64_t first, std::int64_t count, std::int64_t width, float scale, float* out);
+
+  void (*snake)(const float* x, const float* alpha, const float* inverse, std::int64_t rows,
+                std::int64_t C, float* out);
+  void (*combine)(const float* const* terms, const float* weights, std::int64_t count,
+                  std::int64_t n, float* out);
+  void (*gru_gates)(const float* xi, const float* hh, std::int64_t H, float* h);
+  void (*log_mel)(const float* spectrum, std::int64_t bins, const std::int32_t* first,
+                  const std::int32_t* length, const float* weights, std::int64_t stride,
+                  std::int64_t mels, int power, float offset, float floor, float log_scale, float* out);
+};
+
+const Table& table();                    // the best for this processor, or the one chosen
+bool choose(const char* name);           // false if it is unknown or the processor lacks it
+std::size_t offered(const char** names, std::size_t room);
+
+}  // namespace ossicle
