@@ -240,7 +240,16 @@ class _Converter:
 
     def _op_LEAKY_RELU(self, op: Operator) -> None:
         alpha = float(op.options["alpha"])
-        self.give(op, self.out.node("LeakyRelu", self.real(op.inputs[0]), alpha=alpha))
+        source, result = op.inputs[0], op.outputs[0]
+        if not (self.stored(source) and self.stored(result)):
+            self.give(op, self.out.node("LeakyRelu", self.real(source), alpha=alpha))
+            return
+        ratio = _only(self.tensor(source)) / _only(self.tensor(result))
+        slope, alpha = _xnnpack_slopes(ratio, alpha)
+        scale = self.out.weight(np.float32(slope * _only(self.tensor(result))))
+        zero = self.scale(source)[1]
+        value = self.out.node("DequantizeLinear", self.values[source], scale, zero)
+        self.give(op, self.out.node("LeakyRelu", value, alpha=alpha))
 
     def _op_MEAN(self, op: Operator) -> None:
         rank = len(self.tensor(op.inputs[0]).shape)
@@ -329,6 +338,21 @@ def _dequantised(tensor: Tensor) -> Array:
         shape[tensor.quant.axis] = -1
     scale, zero = (v.reshape(shape or [-1]) for v in (tensor.quant.scale, tensor.quant.zero))
     return ((tensor.data.astype(np.float64) - zero) * scale).astype(np.float32)
+
+
+def _only(tensor: Tensor) -> float:
+    assert tensor.quant is not None
+    return float(tensor.quant.scale[0])
+
+
+def _xnnpack_slopes(ratio: float, alpha: float) -> tuple[float, float]:
+    """Get the slope above zero, and that below as a share of it, as TFLite's kernels have them.
+
+    XNNPACK, the delegate with which TFLite runs int8, keeps both slopes in 1/256 and rounds halves
+    up; the runtimes here round halves to even. A nudge of 1e-6 puts each half on XNNPACK's side.
+    """
+    above, below = (np.rint(256 * v) / 256 for v in (ratio, ratio * alpha))
+    return float(above * (1 + 1e-6)), float(below / above * (1 - 2e-6))
 
 
 def _scalar_or_vector(values: Array) -> Array:
