@@ -268,7 +268,7 @@ def _bird(rng: Rng, n: int, rate_hz: int) -> Made:
         f = np.linspace(a, b, size) * (
             1 + 0.06 * np.sin(np.arange(size) / rate_hz * rng.uniform(60, 200))
         )
-        return harmonics(f, [1, 0.1], rate_hz) * envelope(size, [(0, size)], 0.01, 0.03, rate_hz)
+        return harmonics(f, [1.0, 0.1], rate_hz) * envelope(size, [(0, size)], 0.01, 0.03, rate_hz)
 
     return _scatter(rng, n, _times(rng, n, (0.1, 0.9), rate_hz), chirp, 14)
 
@@ -278,7 +278,7 @@ def _whistle(rng: Rng, n: int, rate_hz: int) -> Made:
         size = int(rng.uniform(0.2, 0.7) * rate_hz)
         f = np.linspace(*rng.uniform(700, 2200, 2), size)
         f = f * (1 + 0.012 * np.sin(2 * np.pi * 5.5 * np.arange(size) / rate_hz))
-        y = harmonics(f, [1, 0.05], rate_hz) + 0.03 * noise(rng, size)
+        y = harmonics(f, [1.0, 0.05], rate_hz) + 0.03 * noise(rng, size)
         return y * envelope(size, [(0, size)], 0.05, 0.08, rate_hz)
 
     return _scatter(rng, n, _times(rng, n, (0.3, 1.0), rate_hz), note, 6)

@@ -1,0 +1,283 @@
+"""Train both tiers of the sound tagger together: one trunk, two heads, one teacher.
+
+    python -m ossicle.export.recipes.tagger_train --shards FOLDER --val FOLDER --out FOLDER
+
+The learning rate follows the wall clock, so a run ends annealed whatever else the machine did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ossicle.export.models.tagger import FULL, STEP_FRAMES, TINY, Head, Tagger, Trunk
+from ossicle.export.recipes.tagger_data import load_library
+from ossicle.export.recipes.tagger_teacher import PATCH, log_mel, read_weights, start_from
+from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS
+
+FLOOR = 0.001  # the offset inside the front end's logarithm
+
+
+@dataclass
+class Shards:
+    """Rendered scenes in memory."""
+
+    mel: NDArray[np.float16]  # [N, 1000, 64]
+    truth: NDArray[np.uint8]  # [N, 250, K]
+    embedding: NDArray[np.float16]  # [N, 10, 1024]
+
+
+def read_shards(folders: Sequence[Path]) -> Shards:
+    """All shards of ``folders``."""
+    parts = [np.load(p) for f in folders for p in sorted(f.glob("shard?????.npz"))]
+    held = {k: np.concatenate([p[k] for p in parts]) for k in ("mel", "truth", "embedding")}
+    return Shards(held["mel"], held["truth"], held["embedding"])
+
+
+class Pupils(nn.Module):
+    """The full tier, the tiny head on the same trunk, and the map to the teacher's embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk(FULL.layers)
+        self.full = Head(FULL)
+        self.tiny = Head(TINY)
+        self.to_teacher = nn.Conv1d(FULL.width, 1024, 1)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of both tiers [B, T, K] and the guessed embedding [B, 1024, steps]."""
+        fresh = Tagger(FULL, self.trunk).fresh(len(mel))
+        outs, _ = self.trunk(mel, fresh[: FULL.layers])
+        logits, _, body, _ = self.full(outs, fresh[FULL.layers :])
+        small, _, _, _ = self.tiny(outs, Tagger(TINY).fresh(len(mel))[TINY.layers :])
+        return logits, small, self.to_teacher(body)
+
+    def tagger(self, tier: str) -> Tagger:
+        """One tier alone, with its own copy of the trunk."""
+        config, head = (FULL, self.full) if tier == "full" else (TINY, self.tiny)
+        net = Tagger(config)
+        state = self.trunk.state_dict()
+        net.trunk.load_state_dict({k: state[k] for k in net.trunk.state_dict()})
+        net.head.load_state_dict(head.state_dict())
+        return net.eval()
+
+
+def vary(rng: np.random.Generator, mel: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Other levels, microphones, pitches and company for a batch, in the log-mel domain.
+
+    A quarter of the scenes gets another scene of the batch on top (powers add); those are false
+    in the returned mask [B], for the teacher never heard them.
+    """
+    batch = len(mel)
+    linear = (mel.exp() - FLOOR).clamp(min=0)
+    gain = torch.from_numpy(rng.uniform(-8, 8, (batch, 1, 1)).astype(np.float32))
+    knots = rng.uniform(-6, 6, (batch, 6)) * (rng.random((batch, 1)) < 0.5)
+    at = np.linspace(0, 5, 64)
+    curve = np.stack([np.interp(at, np.arange(6), k) for k in knots]).astype(np.float32)
+    linear = linear * 10 ** ((gain + torch.from_numpy(curve)[:, None]) / 20)
+    alone = torch.from_numpy(rng.random(batch) >= 0.25)
+    other = torch.roll(linear, 1, 0)
+    factor = torch.from_numpy((10 ** (rng.uniform(-12, 6, (batch, 1, 1)) / 20)).astype(np.float32))
+    both = (linear.square() + (other * factor).square()).sqrt()
+    linear = torch.where(alone[:, None, None], linear, both)
+    truth = torch.where(alone[:, None, None], truth, torch.maximum(truth, torch.roll(truth, 1, 0)))
+    mel = (linear + FLOOR).log()
+    for b in range(batch):
+        if rng.random() < 0.25:
+            mel[b] = torch.roll(mel[b], int(rng.integers(-2, 3)), 1)
+        for _ in range(int(rng.choice(3, p=[0.5, 0.3, 0.2]))):
+            low, wide = int(rng.integers(0, 60)), int(rng.integers(2, 9))
+            mel[b, :, low : low + wide] = float(np.log(FLOOR))
+        if rng.random() < 0.3:
+            start, long = int(rng.integers(0, 950)), int(rng.integers(5, 40))
+            mel[b, start : start + long] = float(np.log(FLOOR))
+    return mel, truth, alone
+
+
+def loss_of(
+    pupils: Pupils, mel: Tensor, truth: Tensor, target: Tensor, known: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of both tiers, the tiny one also towards the full, and the teacher's view."""
+    logits, small, guess = pupils(mel)
+    weight = 1.0 + truth  # a frame that sounds counts twice
+    hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
+    hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
+    soft = functional.binary_cross_entropy_with_logits(small, torch.sigmoid(logits.detach()))
+    ends = torch.arange(target.shape[1]) * (PATCH // STEP_FRAMES) + PATCH // STEP_FRAMES - 1
+    error = functional.huber_loss(guess[:, :, ends].transpose(1, 2), target, reduction="none")
+    view = (error.mean((1, 2)) * known).sum() / known.sum().clamp(min=1)
+    total = hard + 0.25 * (hard_small + soft) + 0.15 * view
+    parts = {"full": hard.item(), "tiny": hard_small.item(), "view": view.item()}
+    return total, parts
+
+
+@torch.no_grad()
+def judge(
+    pupils: Pupils, val: Shards, clips: list[tuple[str, NDArray[np.float32]]]
+) -> dict[str, object]:
+    """Frame F1 at 0.5 and at the best threshold per class, and clip accuracy, of both tiers."""
+    pupils.eval()
+    scores: dict[str, list[NDArray[np.float32]]] = {"full": [], "tiny": []}
+    for i in range(0, len(val.mel), 16):
+        mel = torch.from_numpy(val.mel[i : i + 16].astype(np.float32))
+        logits, small, _ = pupils(mel)
+        scores["full"].append(torch.sigmoid(logits).numpy())
+        scores["tiny"].append(torch.sigmoid(small).numpy())
+    out: dict[str, object] = {}
+    for tier, parts in scores.items():
+        found = np.concatenate(parts)
+        best = [_best_f1(found[..., k], val.truth[..., k]) for k in range(len(LABELS))]
+        on = found > 0.4
+        hits = int(np.sum(on & (val.truth > 0)))
+        out[f"{tier}_micro"] = round(2 * hits / max(1, int(on.sum() + val.truth.sum())), 4)
+        out[f"{tier}_macro"] = round(float(np.mean(best)), 4)
+        if tier == "full":
+            out["by_class"] = dict(zip(LABELS, [round(b, 2) for b in best], strict=True))
+    right = {"full": 0, "tiny": 0}
+    for label, mel_clip in clips:
+        x = torch.from_numpy(mel_clip)[None]
+        logits, small, _ = pupils(x)
+        for tier, value in (("full", logits), ("tiny", small)):
+            mean = torch.sigmoid(value)[0, :, : len(ENVIRONMENT)].mean(0)
+            right[tier] += int(ENVIRONMENT[int(mean.argmax())] == label)
+    for tier, count in right.items():
+        out[f"{tier}_clips"] = round(count / max(1, len(clips)), 4)
+    pupils.train()
+    return out
+
+
+def _best_f1(score: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
+    best = 0.0
+    for threshold in np.arange(0.1, 0.95, 0.05):
+        on = score > threshold
+        hits = int(np.sum(on & (truth > 0)))
+        best = max(best, 2 * hits / max(1, int(on.sum()) + int(truth.sum())))
+    return best
+
+
+def clip_features(data: Path, folds: Sequence[int]) -> list[tuple[str, NDArray[np.float32]]]:
+    """Whole recordings of ``folds`` as (label, log-mel [T, 64], T a multiple of a step)."""
+    lib = load_library(data, folds)
+    out = []
+    for label in ENVIRONMENT:
+        for sound in lib.clips.get(label, []):
+            mel = log_mel(sound.samples)
+            out.append((label, mel[: len(mel) // STEP_FRAMES * STEP_FRAMES]))
+    return out
+
+
+def average(target: Pupils, source: Pupils, keep: float) -> None:
+    """Move ``target`` towards ``source``: an average over the last steps."""
+    with torch.no_grad():
+        for a, b in zip(target.state_dict().values(), source.state_dict().values(), strict=True):
+            if a.dtype.is_floating_point:
+                a.mul_(keep).add_(b, alpha=1 - keep)
+            else:
+                a.copy_(b)
+
+
+def train(asked: argparse.Namespace) -> None:
+    """Run until the clock says so; write ``pupils.pt`` and a line of JSON per look."""
+    rng = np.random.default_rng(asked.seed)
+    torch.manual_seed(asked.seed)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    pupils = Pupils()
+    if asked.start:
+        pupils.load_state_dict(torch.load(asked.start, weights_only=True))
+    else:
+        start_from(pupils.trunk, read_weights(asked.data / "weights" / "yamnet" / "yamnet.tflite"))
+    pupils = pupils.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean = copy.deepcopy(pupils)
+    groups = [
+        {"params": pupils.trunk.parameters(), "lr": asked.rate * 0.25},
+        {"params": [p for n, p in pupils.named_parameters() if not n.startswith("trunk")]},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
+    bases = [g["lr"] for g in optimiser.param_groups]
+    clips = clip_features(asked.data, asked.val_folds)
+    val = read_shards([asked.val])
+    shards, read_at = read_shards(asked.shards), time.monotonic()
+    centre, spread = _scale(shards)
+    begun, step, looked, deadline = time.monotonic(), 0, time.monotonic(), asked.minutes * 60
+    parts: dict[str, float] = {}
+    log = (asked.out / "log.jsonl").open("a")
+    while (now := time.monotonic() - begun) < deadline:
+        if time.monotonic() - read_at > 180 and now < 0.6 * deadline:
+            shards, read_at = read_shards(asked.shards), time.monotonic()
+        rate = min(1.0, (step + 1) / 150) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.01
+        for group, base in zip(optimiser.param_groups, bases, strict=True):
+            group["lr"] = base * rate
+        pick = rng.integers(0, len(shards.mel), asked.batch)
+        mel = torch.from_numpy(shards.mel[pick].astype(np.float32))
+        truth = torch.from_numpy(shards.truth[pick].astype(np.float32))
+        view = torch.from_numpy((shards.embedding[pick].astype(np.float32) - centre) / spread)
+        mel, truth, known = vary(rng, mel, truth)
+        loss, parts = loss_of(pupils, mel, truth, view, known.float())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(pupils.parameters(), 2.0)
+        optimiser.step()
+        average(mean, pupils, min(0.995, step / (step + 10)))
+        step += 1
+        if step % 50 == 0 and time.monotonic() - looked > asked.look * 60:
+            looked = time.monotonic()
+            _report(log, asked, mean, val, clips, step, now, len(shards.mel), parts)
+    _report(log, asked, mean, val, clips, step, deadline, len(shards.mel), parts)
+
+
+def _scale(shards: Shards) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    flat = shards.embedding.reshape(-1, 1024).astype(np.float32)
+    return flat.mean(0), np.maximum(flat.std(0), 0.05)
+
+
+def _report(
+    log: object, asked: argparse.Namespace, mean: Pupils, val: Shards,
+    clips: list[tuple[str, NDArray[np.float32]]], step: int, now: float, scenes: int,
+    parts: dict[str, float],
+) -> None:  # fmt: skip
+    row = {
+        "step": step,
+        "seconds": round(now),
+        "scenes": scenes,
+        **parts,
+        **judge(mean, val, clips),
+    }
+    print(json.dumps(row), file=log, flush=True)  # type: ignore[call-overload]
+    torch.save(mean.state_dict(), asked.out / "pupils.part")
+    (asked.out / "pupils.part").replace(asked.out / "pupils.pt")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("OSSICLE_DATA", ".")))
+    parser.add_argument("--shards", type=Path, nargs="+", required=True)
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--val-folds", type=int, nargs="+", default=[4])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--look", type=float, default=4)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    train(asked)
+
+
+if __name__ == "__main__":
+    main()
