@@ -1,0 +1,213 @@
+"""Packets in, samples out: the decoding half of a codec as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ossicle.runtime import snapshot
+from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.bundle import Bundle
+from ossicle.runtime.errors import PacketError
+from ossicle.runtime.task import AudioEvent, Event, GapEvent, Hop, NoticeEvent
+from ossicle.streaming.codec.concealment import ConcealmentState, conceal
+from ossicle.streaming.codec.jitter import MAX_GAP, Frame, JitterRing, JitterState
+from ossicle.streaming.codec.layout import codec_program, layout_of
+from ossicle.streaming.codec.packet import Noise, read
+
+REPORT_FRAMES = 50  # between reports of loss
+OPTIONS = ("layers", "samples")
+
+
+@snapshot.record("codec.Due")
+@dataclass(slots=True)
+class Due:
+    """What is known of a frame that the model has not decoded yet."""
+
+    index: int
+    lost: bool = False
+    noise_level: int = -1
+    noise_bands: tuple[int, ...] = ()
+    jumped_from: int = -1  # first frame of the hole before it
+
+
+@snapshot.record("codec.DecodeState")
+@dataclass(slots=True)
+class DecodeState:
+    """One stream that is being decoded."""
+
+    ring: JitterState
+    concealment: ConcealmentState
+    layers: int  # that are decoded at most
+    samples: int = -1  # of the whole stream; -1: unknown
+    due: list[Due] = field(default_factory=list)
+    jumped_from: int = -1
+    ended: bool = False
+    reported: int = 0  # frames at the last report of loss
+    reported_missing: int = 0
+
+
+class DecodeTask:
+    """Decodes the packets of any codec bundle; output sample ``i`` belongs to input sample ``i``.
+
+    Loss, reordering and duplication are the jitter ring's business, concealment as
+    :mod:`ossicle.streaming.codec.concealment` defines it. A hole of more than a second is not
+    concealed but reported as a :class:`GapEvent`. Once a second with loss a notice ``loss`` says
+    how much, for the sender to be steered by.
+
+    Args:
+        bundle: with a program ``decode``.
+        layers: decode at most so many.
+        delay: target delay of the jitter ring in frames; 0 for a reliable transport or a file.
+        samples: length of the stream where it is known; the output is cut there.
+        strict: refuse bad packets with an error instead of counting them as lost.
+    """
+
+    kind = "decode"
+    program = "decode"
+    input_format: AudioFormat | None = None
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        layers: int | None = None,
+        delay: int = 0,
+        samples: int | None = None,
+        strict: bool = False,
+    ) -> None:
+        manifest = bundle.manifest
+        line = codec_program(manifest, "decode")
+        self.model = manifest.name
+        self.manifest = manifest
+        self.layout = layout_of(bundle)
+        self.output_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
+        self.ring = JitterRing(delay)
+        self.strict = strict
+        self._source, self._sink = line.inputs[0].name, line.outputs[0].name
+        self._layers = self.layout.layers if layers is None else self.layout.check(layers)
+        self._samples = -1 if samples is None else samples
+        self.latency = delay * self.layout.hop + manifest.delay
+
+    def open(self) -> DecodeState:
+        """Return the state of a stream of which nothing was received."""
+        return DecodeState(self.ring.open(), ConcealmentState(), self._layers, self._samples)
+
+    def push(self, state: DecodeState, item: bytes) -> list[Hop]:
+        """Return the hops of the frames that may leave, now that packet ``item`` is there.
+
+        Raises:
+            PacketError: a bad packet, if strict; else it is counted and concealed.
+        """
+        if state.ended:
+            raise PacketError("packet after the end of the stream; open a new one")
+        try:
+            packet = read(item, self.layout)
+        except PacketError:
+            if self.strict:
+                raise
+            state.ring.counts.bad += 1
+            return []
+        return self._hops(state, self.ring.push(state.ring, packet))
+
+    def take(
+        self, state: DecodeState, hop: Hop, outputs: Mapping[str, NDArray[Any]]
+    ) -> list[Event]:
+        """Return the samples of one frame, concealed where it was missing."""
+        due = state.due.pop(0)
+        heard = conceal(state.concealment, _frame(due), outputs[self._sink])
+        events: list[Event] = []
+        begin = due.index * self.layout.hop - self.manifest.delay
+        if due.jumped_from >= 0:
+            lost = max(due.jumped_from * self.layout.hop - self.manifest.delay, 0)
+            events.append(GapEvent(lost, max(begin, 0), "packets lost for over a second"))
+        low = max(-begin, 0)
+        high = self.layout.hop
+        if state.samples >= 0:
+            high = min(high, state.samples - begin)
+        if high > low:
+            samples = np.ascontiguousarray(heard[:, low:high], np.float32)
+            jumped = due.jumped_from >= 0
+            chunk = Chunk(samples, begin + low, self.output_format, jumped)
+            events.append(AudioEvent("audio", chunk))
+        return events + self._report(state)
+
+    def flush(self, state: DecodeState) -> list[Hop]:
+        """Return what the ring still holds, and conceal a lost tail if the length is known."""
+        if state.ended:
+            return []
+        state.ended = True
+        frames = self.ring.drain(state.ring)
+        if state.samples > 0:
+            whole = -(-(state.samples + self.manifest.delay) // self.layout.hop)
+            for _ in range(min(whole - state.ring.next, MAX_GAP)):
+                frames.append(self.ring.pull(state.ring))
+        return self._hops(state, frames)
+
+    def end(self, state: DecodeState) -> list[Event]:
+        """Return what became of every frame."""
+        fields = asdict(state.ring.counts)
+        text = f"{fields['lost']} of {state.ring.next} frames lost, {fields['recovered']} recovered"
+        return [NoticeEvent("decoded", text, fields)]
+
+    def update(self, state: DecodeState, options: Mapping[str, Any]) -> list[Event]:
+        """Change ``layers``, or tell the stream's length in ``samples``.
+
+        Raises:
+            PacketError: an unknown option, or a value out of range.
+        """
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise PacketError(f"a decoder has no option {unknown}; {', '.join(OPTIONS)} exist")
+        if "layers" in options:
+            state.layers = self.layout.check(options["layers"])
+        if "samples" in options:
+            state.samples = int(options["samples"])
+        return []
+
+    def _hops(self, state: DecodeState, frames: list[Frame]) -> list[Hop]:
+        hops = []
+        for frame in frames:
+            if frame.kind == "jump":
+                state.jumped_from = frame.index
+                continue
+            due = Due(frame.index, frame.kind == "lost", jumped_from=state.jumped_from)
+            if frame.noise is not None:
+                due.noise_level, due.noise_bands = frame.noise.level, frame.noise.bands
+            state.due.append(due)
+            codes = np.full((self.layout.layers, 1), -1, np.int32)
+            if frame.codes is not None:
+                count = min(state.layers, frame.codes.shape[0])
+                codes[:count] = frame.codes[:count]
+            begin = frame.index * self.layout.hop
+            fresh = frame.reset or state.jumped_from >= 0
+            hops.append(Hop({self._source: codes}, begin, begin + self.layout.hop, fresh))
+            state.jumped_from = -1
+        return hops
+
+    def _report(self, state: DecodeState) -> list[Event]:
+        """Say once a second how much was missing before redundancy mended it."""
+        counts = state.ring.counts
+        seen = counts.coded + counts.lost
+        window = seen - state.reported
+        if window < REPORT_FRAMES:
+            return []
+        missing = counts.lost + counts.recovered
+        loss = (missing - state.reported_missing) / window
+        state.reported, state.reported_missing = seen, missing
+        if not loss:
+            return []
+        fields = {"loss": loss, "lost": counts.lost, "recovered": counts.recovered}
+        return [NoticeEvent("loss", f"{100 * loss:.0f} % of frames missing", fields)]
+
+
+def _frame(due: Due) -> Frame:
+    if due.lost:
+        return Frame(due.index, "lost")
+    if due.noise_level < 0:
+        return Frame(due.index, "coded")
+    return Frame(due.index, "silence", noise=Noise(due.noise_level, due.noise_bands))

@@ -1,0 +1,101 @@
+"""Frames in, packets out: grouping, redundancy of the frames before, silence descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ossicle.runtime import snapshot
+from ossicle.streaming.codec import packet as packets
+from ossicle.streaming.codec.layout import CodeLayout
+from ossicle.streaming.codec.packet import MAX_DEPTH, SEQUENCES, Codes, Noise, Packet
+from ossicle.streaming.codec.rate import Plan
+
+REFRESH = 20  # frames between silence descriptors while silence lasts
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A packet that is ready, and what it stands for."""
+
+    data: bytes
+    first: int  # frame index
+    frames: int
+    payload_bits: int
+
+
+@snapshot.record("codec.SenderState")
+@dataclass(slots=True)
+class SenderState:
+    """One stream's frames that wait, and those that may be sent again."""
+
+    next: int = 0  # index of the frame that is pushed next
+    held: list[Codes] = field(default_factory=list)  # [K, 1] each
+    history: list[Codes] = field(default_factory=list)  # last frames sent, newest last
+    reset: bool = True  # the next packet says that the encoder's memory was new
+    quiet: int = -1  # frames since the last silence descriptor; -1: not silent
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Makes packets of one codec's frames; how is said by the :class:`Plan` of each call."""
+
+    layout: CodeLayout
+
+    def open(self) -> SenderState:
+        """Return the state of a stream that starts at frame 0."""
+        return SenderState()
+
+    def push(self, state: SenderState, codes: Codes, plan: Plan) -> list[Sent]:
+        """Send one frame ``[K, 1]``; packets leave when ``plan.frames`` frames wait."""
+        state.quiet = -1
+        state.held.append(np.ascontiguousarray(codes, np.int32))
+        state.next += 1
+        return self.flush(state, plan) if len(state.held) >= plan.frames else []
+
+    def silence(self, state: SenderState, noise: Noise, plan: Plan) -> list[Sent]:
+        """Send nothing for one frame but, at first and every ``REFRESH`` frames, what it is."""
+        sent = self.flush(state, plan)
+        state.quiet = (state.quiet + 1) % REFRESH
+        if state.quiet == 0:
+            first = state.next
+            empty = np.empty((0, 1), np.int32)
+            sent.append(self._seal(state, Packet(
+                first % SEQUENCES, empty, noise=noise, reset=state.reset), first))  # fmt: skip
+        state.history.clear()
+        state.next += 1
+        return sent
+
+    def skip(self, state: SenderState, frame: int, plan: Plan) -> list[Sent]:
+        """Go on at ``frame`` with a new encoder memory: frames before it were never heard."""
+        sent = self.flush(state, plan)
+        state.next, state.reset, state.quiet = frame, True, -1
+        state.history.clear()
+        return sent
+
+    def flush(self, state: SenderState, plan: Plan) -> list[Sent]:
+        """Send what waits."""
+        if not state.held:
+            return []
+        codes = np.concatenate([frame[: plan.layers] for frame in state.held], axis=1)
+        first = state.next - len(state.held)
+        past = self._past(state, len(state.held), plan)
+        packet = Packet(first % SEQUENCES, codes, past, reset=state.reset)
+        keep = MAX_DEPTH * plan.frames
+        state.history = [*state.history, *state.held][-keep:]
+        state.held = []
+        return [self._seal(state, packet, first)]
+
+    def _past(self, state: SenderState, frames: int, plan: Plan) -> Codes | None:
+        depth = min(plan.depth, len(state.history) // frames)
+        if depth == 0 or plan.redundant_layers == 0 or state.reset:
+            return None
+        old = state.history[-depth * frames :]
+        return np.concatenate([frame[: plan.redundant_layers] for frame in old], axis=1)
+
+    def _seal(self, state: SenderState, packet: Packet, first: int) -> Sent:
+        state.reset = False
+        data = packets.write(packet, self.layout)
+        size = packets.payload_bits(packet, self.layout)
+        return Sent(data, first, packet.frames, size)

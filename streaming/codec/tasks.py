@@ -1,0 +1,6 @@
+"""The two tasks of a codec, by one name."""
+
+from ossicle.streaming.codec.decode import DecodeState, DecodeTask
+from ossicle.streaming.codec.encode import EncodeState, EncodeTask
+
+__all__ = ["DecodeState", "DecodeTask", "EncodeState", "EncodeTask"]
