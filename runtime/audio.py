@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ossicle.runtime import snapshot
 from ossicle.runtime.errors import AudioError
 
 Samples = NDArray[np.float32]
@@ -15,6 +16,7 @@ MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 MAX_CHANNELS = 64
 
 
+@snapshot.record("audio.Format")
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
     """How a stream of samples is to be read.
@@ -39,6 +41,7 @@ class AudioFormat:
         return 1000.0 * samples / self.rate_hz
 
 
+@snapshot.record("audio.Chunk")
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A run of consecutive samples and its place in the stream.

@@ -212,7 +212,8 @@ def _check_graph(name: str, graph: Graph) -> None:
         if len(set(names)) != len(names):
             raise ManifestError(f"{where}: a name stands twice among its {side}: {sorted(names)}")
     values = 0
-    for port in (*graph.inputs, *graph.outputs, *graph.states):
+    ports: tuple[Port | State, ...] = (*graph.inputs, *graph.outputs, *graph.states)
+    for port in ports:
         label = port.input if isinstance(port, State) else port.name
         _one_of(f"{where}.{label}.dtype", port.dtype, DTYPES)
         fixed = isinstance(port, State)
@@ -238,6 +239,8 @@ def _check_program(name: str, program: Program, manifest: Manifest) -> None:
                 f"{where}.{given.name}: audio of shape {given.shape}; "
                 f"(channels, hop) = {(manifest.channels, manifest.hop)} expected"
             )
+        if given.kind == "condition" and -1 in given.shape:
+            raise ManifestError(f"{where}.{given.name}: a condition has a fixed shape")
         known.add(given.name)
     for index, op in enumerate(program.ops):
         missing = [n for n in op.inputs if n not in known]

@@ -76,12 +76,10 @@ class Model:
             parts.append(
                 self._graphs[op.graph or ""].bind(batch) if host is None else host.open(batch)
             )
-        held = {
-            given.name: self._default(given, batch)
-            for given in line.inputs
-            if given.kind == "condition" and given.default is not None
-        }
-        return ModelState(batch, program, parts, held)
+        conditions = [given for given in line.inputs if given.kind == "condition"]
+        held = {given.name: self._default(given, batch) for given in conditions}
+        unset = {given.name for given in conditions if given.default is None}
+        return ModelState(batch, program, parts, held, unset)
 
     def step(self, state: ModelState, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one hop for every row of ``state``.
@@ -95,18 +93,24 @@ class Model:
 
         Raises:
             AudioError: a missing, unknown or misshapen input.
-            BackendError: the backend failed.
+            BackendError: the backend failed; the memory is as it was before the call.
         """
         line = self.manifest.programs[state.program]
         values = self._collect(line, state, inputs)
-        for op, host, part in zip(line.ops, self._ops[state.program], state.parts, strict=True):
-            if host is not None:
-                assert isinstance(part, dict)
-                made = host.run(part, [values[n] for n in op.inputs])
-                values.update(zip(op.outputs, made, strict=True))
-            else:
-                assert not isinstance(part, dict)
-                self._run_graph(op, part, values)
+        state.begin()
+        try:
+            for op, host, part in zip(line.ops, self._ops[state.program], state.parts, strict=True):
+                if host is not None:
+                    assert isinstance(part, dict)
+                    made = host.run(part, [values[n] for n in op.inputs])
+                    values.update(zip(op.outputs, made, strict=True))
+                else:
+                    assert not isinstance(part, dict)
+                    self._run_graph(op, part, values)
+                    state.ran.append(part)
+        except Exception:
+            state.undo()
+            raise
         return {o.name: np.array(values[o.name]) for o in line.outputs}
 
     def reset(self, state: ModelState, row: int) -> None:
@@ -167,18 +171,14 @@ class Model:
         for given in line.inputs:
             array = inputs.get(given.name)
             if array is None:
-                held = state.held.get(given.name)
-                if held is None:
+                if given.name not in state.held or given.name in state.unset:
                     raise AudioError(f"{self.name}: input {given.name!r} is missing")
-                values[given.name] = held
+                values[given.name] = state.held[given.name]
                 continue
             values[given.name] = self._checked(given, array, state.batch)
             if given.kind == "condition":
-                held = state.held.get(given.name)
-                if held is not None and held.shape == array.shape:
-                    held[:] = array
-                else:
-                    state.held[given.name] = np.array(array)
+                state.held[given.name][:] = array
+                state.unset.discard(given.name)
         unknown = set(inputs) - {given.name for given in line.inputs}
         if unknown:
             raise AudioError(f"{self.name} has no input {sorted(unknown)}")
@@ -200,7 +200,7 @@ class Model:
 
     def _default(self, given: ProgramInput, batch: int) -> Array:
         shape = (batch, *given.shape)
-        if given.default == "zeros":
+        if given.default in ("zeros", None):
             return np.zeros(shape, given.dtype)
         if given.default == "ones":
             return np.ones(shape, given.dtype)
@@ -219,11 +219,47 @@ class ModelState:
         program: str,
         parts: list[BoundGraph | dict[str, Array]],
         held: dict[str, Array],
+        unset: set[str],
     ) -> None:
         self.batch = batch
         self.program = program
         self.parts = parts
-        self.held = held
+        self.held = held  # conditions, as last given
+        self.unset = unset  # conditions that nobody gave yet and that have no default
+        self.ran: list[BoundGraph] = []  # graphs that the last step ran
+        self._before: list[tuple[Array, Array]] = []  # host memory, and a copy from before it
+
+    def begin(self) -> None:
+        """Remember what a step may have to take back."""
+        self.ran.clear()
+        self._before = [
+            (array, array.copy())
+            for part in self.parts
+            if isinstance(part, dict)
+            for array in part.values()
+        ]
+
+    def undo(self) -> None:
+        """Take the last step back for every row."""
+        for row in range(self.batch):
+            self.undo_row(row)
+
+    def undo_row(self, row: int) -> None:
+        """Take the last step back for one row; conditions stay as given."""
+        for array, before in self._before:
+            array[row] = before[row]
+        for graph in self.ran:
+            previous = graph.previous()
+            for name, array in graph.states().items():
+                array[row] = previous[name][row]
+
+    def rows(self) -> list[Array]:
+        """Return the arrays of :meth:`arrays` without their names, in a fixed order."""
+        found: list[Array] = []
+        for part in self.parts:
+            found += (part if isinstance(part, dict) else part.states()).values()
+        found += self.held.values()
+        return found
 
     def arrays(self) -> dict[str, Array]:
         """Return every array of the memory ``[B, ...]`` by a stable name; they may be written."""

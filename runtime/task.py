@@ -15,12 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.model import Model
 
 Array = NDArray[Any]
 
 
+@snapshot.record("task.Hop")
 @dataclass(frozen=True, slots=True)
 class Hop:
     """One hop's inputs for a model, without the batch axis, and its place at the model's rate."""

@@ -1,0 +1,498 @@
+"""The engine's thread: earliest deadline first, in batches, with a ledger for every result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from ossicle.runtime.audio import Chunk, scrub
+from ossicle.runtime.budget import Budget, Ledger
+from ossicle.runtime.engine.admission import Capacity, Costs, admit
+from ossicle.runtime.engine.batch import BatchMemory, forget, send_home
+from ossicle.runtime.engine.ladder import Ladder
+from ossicle.runtime.engine.settings import EngineSettings
+from ossicle.runtime.engine.slot import (
+    FLUSH,
+    Inbox,
+    Lease,
+    OnEnd,
+    OnEvents,
+    Ready,
+    Slot,
+    Update,
+)
+from ossicle.runtime.errors import BackendError, CapacityError, OssicleError
+from ossicle.runtime.model import Model
+from ossicle.runtime.task import Event, NoticeEvent, Task
+
+BAD_HOPS_BEFORE_RESET = 3
+
+
+def _ignore(error: OssicleError | None) -> None:
+    """Take no notice of a stream's end."""
+
+
+class Engine:
+    """Owns the models and the thread that steps them.
+
+    Slots are few and fixed, each with a generation that tells its tenants apart. Everything a
+    stream remembers is touched by the engine's thread alone; clients hand items in through
+    bounded inboxes. Without :meth:`start`, :meth:`run_once` does one round inline.
+    """
+
+    def __init__(self, models: Mapping[str, Model], settings: EngineSettings | None = None) -> None:
+        self.models = dict(models)
+        self.settings = settings or EngineSettings()
+        self.costs = Costs(self.settings)
+        self.clock: Callable[[], int] = time.monotonic_ns
+        self.steps = self.rows = self.busy_ns = 0
+        self._slots: list[Slot | None] = [None] * self.settings.max_streams
+        self._inboxes: dict[int, Inbox] = {}  # by slot index
+        self._generation = 0
+        self._batches: dict[tuple[str, str, int], BatchMemory] = {}
+        self._posted: list[Callable[[], None]] = []
+        self._lock = threading.Lock()  # slots and posted
+        self._signal = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._ladder = Ladder(self.settings)
+
+    # -- life -------------------------------------------------------------------------------
+
+    def calibrate(self) -> dict[str, dict[int, float]]:
+        """Measure every program of every model at every batch size; return us by bucket."""
+        for model in self.models.values():
+            for program in model.manifest.programs:
+                self.costs.calibrate(model, program)
+        return self.costs.table()
+
+    def start(self) -> None:
+        """Start the thread."""
+        if self._thread is None:
+            self._stopping = False
+            self._thread = threading.Thread(target=self._loop, name="ossicle-engine", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread after the round it is in; streams that are open are ended with an error.
+
+        Calling it again does nothing.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping = True
+            self._signal.set()
+            thread.join()
+        for slot in self._active():
+            self._end(slot, CapacityError("the engine was stopped", reason="stopped"))
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    # -- clients ----------------------------------------------------------------------------
+
+    def open(
+        self,
+        task: Task,
+        budget: Budget,
+        on_events: OnEvents,
+        on_end: OnEnd = _ignore,
+        *,
+        live: bool = True,
+        ladder: tuple[Mapping[str, Any], ...] = (),
+        restore: Mapping[str, Any] | None = None,
+    ) -> Lease:
+        """Admit a stream and return the lease on its slot.
+
+        Args:
+            task: what to do; its model must be one of the engine's.
+            budget: what to promise.
+            on_events: called on the engine's thread with each result's events and ledger.
+            on_end: called once: after the last event of a flushed stream, or with what broke it.
+            live: a full inbox drops its oldest audio; otherwise it refuses the newest.
+            ladder: options to apply, one after another, while the engine is overloaded.
+            restore: what :meth:`Lease.export` returned.
+
+        Raises:
+            BudgetError: the bundle can never meet the latency class.
+            CapacityError: not now.
+        """
+        model = self._model(task)
+        manifest = model.manifest
+        budget.check_algorithmic(model.name, task.latency, manifest.sample_rate_hz)
+        if any("bypass" in rung for rung in ladder) and not hasattr(task, "bypass"):
+            raise CapacityError(f"task {task.kind} has no bypass for its ladder", reason="ladder")
+        period_ns = manifest.hop * 1_000_000_000 // manifest.sample_rate_hz
+        with self._lock:
+            newcomer = (model, task.program, period_ns, budget)
+            admit(self._active(), self.costs, self.settings, newcomer)
+            index = self._slots.index(None)
+            self._generation += 1
+            slot = Slot(
+                index, self._generation, task, model, task.open(), model.open(1, task.program),
+                budget, period_ns, on_events, on_end, ladder,
+            )  # fmt: skip
+            rate = task.input_format.rate_hz if task.input_format else 50
+            inbox = Inbox(max(1, int(self.settings.inbox_ms * rate / 1000)), live)
+            if restore is not None:
+                self._restore(slot, inbox, restore)
+            self._slots[index] = slot
+            self._inboxes[index] = inbox
+        return Lease(self, slot, inbox)
+
+    def release(self, slot: Slot) -> None:
+        """Take a slot back; safe from any thread, and late calls do nothing."""
+        with self._lock:
+            if self._slots[slot.index] is slot:
+                self._slots[slot.index] = None
+                self._inboxes.pop(slot.index, None)
+        self.post(lambda: forget(slot))
+
+    def wake(self) -> None:
+        """Say that there is something to do."""
+        self._signal.set()
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on the engine's thread between two batches; inline if none runs."""
+        if self._thread is None or threading.current_thread() is self._thread:
+            action()
+            return
+        with self._lock:
+            self._posted.append(action)
+        self._signal.set()
+
+    def capacity(self) -> Capacity:
+        """Return how much is promised."""
+        with self._lock:
+            return admit(self._active(), self.costs, self.settings, None)
+
+    def status(self) -> dict[str, Any]:
+        """Return counters, costs, load and each stream's figures, ready for JSON."""
+        capacity = self.capacity()
+        return {
+            "load": capacity.load,
+            "max_load": capacity.limit,
+            "measured_load": self._ladder.load,
+            "streams": capacity.streams,
+            "max_streams": capacity.max_streams,
+            "steps": self.steps,
+            "rows": self.rows,
+            "costs_us": self.costs.table(),
+            "slots": [
+                {
+                    "slot": s.index, "generation": s.generation, "task": s.task.kind,
+                    "model": s.model.name, "hops": s.hops, "misses": s.misses, "gaps": s.gaps,
+                    "rung": s.rung, "latency_us": s.latency_us.summary(),
+                }
+                for s in self._active()
+            ],
+        }  # fmt: skip
+
+    # -- the thread -------------------------------------------------------------------------
+
+    def run_once(self) -> bool:
+        """Do one round: take what came, run one batch. Return whether anything ran."""
+        with self._lock:
+            posted, self._posted = self._posted, []
+            active = self._active()
+        for action in posted:
+            action()
+        for slot in active:
+            self._take_in(slot)
+        group = self._choose(active)
+        if group:
+            self._run(group)
+        changes = self._ladder.observe(self.clock(), self.busy_ns, active)
+        for slot, options, text in changes:
+            self._step_ladder(slot, options, text)
+        return bool(group) or bool(posted)
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            self._signal.clear()
+            if not self.run_once():
+                self._signal.wait(0.05)
+
+    def _active(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot is not None]
+
+    def _model(self, task: Task) -> Model:
+        try:
+            return self.models[task.model]
+        except KeyError:
+            raise CapacityError(
+                f"model {task.model!r} is not loaded; this engine has {sorted(self.models)}",
+                reason="model",
+            ) from None
+
+    def _take_in(self, slot: Slot) -> None:
+        inbox = self._inboxes.get(slot.index)
+        if inbox is None or slot.ending:
+            return
+        lost, items = inbox.take_all()
+        if lost:
+            slot.gaps += len(lost)
+            slot.on_events([(gap, Ledger()) for gap in lost])
+        for item, arrival_ns in items:
+            try:
+                self._feed(slot, item, arrival_ns)
+            except OssicleError as error:
+                self._end(slot, error)
+                return
+
+    def _feed(self, slot: Slot, item: Any, arrival_ns: int) -> None:
+        if isinstance(item, Update):
+            self._deliver(slot, slot.task.update(slot.state, item.options))
+            return
+        if item is FLUSH:
+            hops = slot.task.flush(slot.state)
+            slot.ending = True
+        else:
+            if isinstance(item, Chunk):
+                samples, bad = scrub(item.samples)
+                if bad:
+                    item = Chunk(samples, item.start, item.format, item.discont)
+            hops = slot.task.push(slot.state, item)
+        now = self.clock()
+        deadline = arrival_ns + slot.deadline_ns
+        slot.ready.extend(Ready(hop, arrival_ns, now, deadline) for hop in hops)
+        if slot.ending and not slot.ready:
+            self._finish(slot)
+
+    def _choose(self, active: list[Slot]) -> list[Slot]:
+        """Return the slots of the batch to run: the most urgent one's group, urgent first."""
+        waiting = [slot for slot in active if slot.ready]
+        if not waiting:
+            return []
+        waiting.sort(key=lambda slot: slot.ready[0].deadline_ns)
+        first = waiting[0]
+        same = [
+            slot
+            for slot in waiting
+            if slot.model is first.model and slot.task.program == first.task.program
+            and slot.bypass == first.bypass
+        ]  # fmt: skip
+        return same[: self.costs.buckets(first.model)[-1]]
+
+    def _run(self, slots: list[Slot]) -> None:
+        begun = self.clock()
+        for slot in slots:
+            if slot.ready[0].hop.discont:
+                send_home(slot)
+                self._reset(slot)
+        if slots[0].bypass:
+            for slot in slots:
+                ready = slot.ready.popleft()
+                self._post(slot, ready, None, begun, 0, 0)
+            return
+        try:
+            rows, batch_us, compute_us = self._step(slots, begun)
+        except Exception as error:
+            self._isolate(slots, error)
+            return
+        for slot, outputs in zip(slots, rows, strict=True):
+            ready = slot.ready.popleft()
+            outputs = self._checked(slot, outputs)
+            self._post(slot, ready, outputs, begun, batch_us, compute_us)
+        self.steps += 1
+        self.rows += len(slots)
+        self.busy_ns += self.clock() - begun
+
+    def _step(self, slots: list[Slot], begun: int) -> tuple[list[dict[str, Any]], int, int]:
+        model, program = slots[0].model, slots[0].task.program
+        size = self.costs.bucket(model, len(slots))
+        memory = self._memory(model, program, size) if len(slots) > 1 else None
+        if memory is None or not memory.batchable:
+            rows = []
+            gathered = self.clock()
+            for slot in slots:
+                send_home(slot)
+                inputs = {k: np.asarray(v)[None] for k, v in slot.ready[0].hop.inputs.items()}
+                made = model.step(slot.memory, inputs)
+                rows.append({name: array[0] for name, array in made.items()})
+            done = self.clock()
+            size = 1
+        else:
+            masked = self.settings.batching == "masked"
+            places = memory.seat(slots, keep=masked)
+            saved = memory.guard(places) if masked else []
+            gathered = self.clock()
+            made = memory.step(slots, places)
+            done = self.clock()
+            memory.restore(saved)
+            rows = [{name: array[row] for name, array in made.items()} for row in places]
+        compute_us = (done - gathered) // 1000
+        self.costs.observe(model, program, size, compute_us / (len(slots) if size == 1 else 1),
+                           (gathered - begun) / 1e3 / len(slots) + 15.0)  # fmt: skip
+        return rows, (gathered - begun) // 1000, compute_us
+
+    def _memory(self, model: Model, program: str, size: int) -> BatchMemory:
+        if self.settings.batching == "masked":
+            size = self.costs.buckets(model)[-1]
+        key = (model.name, program, size)
+        if key not in self._batches:
+            self._batches[key] = BatchMemory(model, program, size)
+        return self._batches[key]
+
+    def _isolate(self, slots: list[Slot], error: Exception) -> None:
+        """A batch failed: find whose hop it was, and let the others go on."""
+        if len(slots) == 1:
+            slot = slots[0]
+            slot.ready.clear()
+            kept = (
+                error
+                if isinstance(error, OssicleError)
+                else BackendError(f"{slot.model.name} failed: {error}")
+            )
+            self._end(slot, kept)
+            return
+        for slot in slots:
+            send_home(slot)
+        for slot in slots:
+            self._run([slot])
+
+    def _checked(self, slot: Slot, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Keep NaN and Inf that a model made from the listener and out of its memory."""
+        good = all(
+            a.dtype.kind != "f" or np.isfinite(a.sum(dtype=np.float64)) for a in outputs.values()
+        )
+        if good:
+            slot.bad_hops = 0
+            return outputs
+        slot.bad_hops += 1
+        memory, row = (slot.home[0].state, slot.home[1]) if slot.home else (slot.memory, 0)
+        memory.undo_row(row)
+        if slot.bad_hops >= BAD_HOPS_BEFORE_RESET:
+            send_home(slot)
+            self._reset(slot)
+        text = f"{slot.model.name} made values that are not finite; silence instead"
+        self._deliver(slot, [NoticeEvent("model-fault", text, {"hops": slot.bad_hops})])
+        return {k: np.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0) if v.dtype.kind == "f" else v
+                for k, v in outputs.items()}  # fmt: skip
+
+    def _reset(self, slot: Slot) -> None:
+        held = {k: v.copy() for k, v in slot.memory.held.items()}
+        unset = set(slot.memory.unset)
+        slot.memory = slot.model.open(1, slot.task.program)
+        for name, value in held.items():
+            slot.memory.held[name][:] = value
+        slot.memory.unset = unset
+
+    def _post(
+        self,
+        slot: Slot,
+        ready: Ready,
+        outputs: dict[str, Any] | None,
+        begun: int,
+        batch_us: int,
+        compute_us: int,
+    ) -> None:
+        begin = self.clock()
+        try:
+            if outputs is None:
+                events = slot.task.bypass(slot.state, ready.hop)  # type: ignore[attr-defined]
+            else:
+                events = slot.task.take(slot.state, ready.hop, outputs)
+        except OssicleError as error:
+            self._end(slot, error)
+            return
+        now = self.clock()
+        missed = now > ready.deadline_ns
+        slot.hops += 1
+        slot.misses += missed
+        waiting = len(slot.ready) * slot.model.manifest.hop
+        ledger = Ledger(
+            (ready.ready_ns - ready.arrival_ns) // 1000,
+            (begun - ready.ready_ns) // 1000,
+            batch_us,
+            compute_us,
+            max(0, (now - begun) // 1000 - batch_us - compute_us),
+            slot.task.latency,
+            1000.0 * waiting / slot.model.manifest.sample_rate_hz,
+            bool(missed),
+        )
+        slot.latency_us.add(ledger.total_us)
+        del begin
+        if events:
+            self._deliver(slot, events, ledger)
+        if slot.ending and not slot.ready:
+            self._finish(slot)
+
+    def _deliver(self, slot: Slot, events: list[Event], ledger: Ledger | None = None) -> None:
+        if events and self._slots[slot.index] is slot:
+            entry = ledger or Ledger()
+            slot.on_events([(event, entry) for event in events])
+
+    def _finish(self, slot: Slot) -> None:
+        try:
+            self._deliver(slot, slot.task.end(slot.state))
+        except OssicleError as error:
+            self._end(slot, error)
+            return
+        self._end(slot, None)
+
+    def _end(self, slot: Slot, error: OssicleError | None) -> None:
+        with self._lock:
+            if self._slots[slot.index] is not slot:
+                return
+            self._slots[slot.index] = None
+            self._inboxes.pop(slot.index, None)
+        slot.ready.clear()
+        forget(slot)
+        slot.on_end(error)
+
+    def _step_ladder(self, slot: Slot, options: Mapping[str, Any], text: str) -> None:
+        slot.bypass = bool(options.get("bypass", False))
+        rest = {k: v for k, v in options.items() if k != "bypass"}
+        try:
+            events = slot.task.update(slot.state, rest) if rest else []
+        except OssicleError as error:
+            self._end(slot, error)
+            return
+        notice = NoticeEvent("ladder", text, {"rung": slot.rung, **options})
+        self._deliver(slot, [notice, *events])
+
+    # -- snapshots --------------------------------------------------------------------------
+
+    def export_slot(self, slot: Slot, inbox: Inbox, future: Future[dict[str, Any]]) -> None:
+        """Answer ``future`` with the slot's whole memory; on the engine's thread only."""
+        self._take_in(slot)
+        send_home(slot)
+        future.set_result(
+            {
+                "kind": slot.task.kind,
+                "model": slot.model.name,
+                "version": slot.model.manifest.version,
+                "program": slot.task.program,
+                "task": slot.state,
+                "memory": slot.model.export_row(slot.memory, 0),
+                "unset": sorted(slot.memory.unset),
+                "ready": [r.hop for r in slot.ready],
+                "ending": slot.ending,
+                "hops": slot.hops,
+            }
+        )
+
+    def _restore(self, slot: Slot, inbox: Inbox, tree: Mapping[str, Any]) -> None:
+        found = (tree.get("model"), tree.get("version"), tree.get("program"))
+        wanted = (slot.model.name, slot.model.manifest.version, slot.task.program)
+        if found != wanted:
+            raise CapacityError(
+                f"snapshot of {found}; this stream would run {wanted}. Open a new stream",
+                reason="model",
+            )
+        slot.state = tree["task"]
+        slot.model.import_row(slot.memory, 0, tree["memory"])
+        slot.memory.unset = set(tree["unset"])
+        slot.ending, slot.hops = tree["ending"], tree["hops"]
+        now = self.clock()
+        slot.ready.extend(Ready(hop, now, now, now + slot.deadline_ns) for hop in tree["ready"])
