@@ -1,0 +1,1 @@
+"""Where captions go: files, live segments, browsers."""

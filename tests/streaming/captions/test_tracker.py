@@ -1,0 +1,138 @@
+"""A sound is the same however the frames came, and is what the definition says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ossicle.runtime import snapshot
+from ossicle.runtime.errors import CaptionError
+from ossicle.streaming.captions.tracker import ClassRule, Edge, Tracker
+
+F = 320
+levels = st.sampled_from([0.0, 0.1, 0.3, 0.45, 0.6, 0.9])
+rules = st.builds(
+    lambda on, off, a, b, c: ClassRule("x", on, min(on, off), a * F, b * F, c * F),
+    st.sampled_from([0.4, 0.5, 0.7]), st.sampled_from([0.2, 0.4]),
+    st.integers(0, 4), st.integers(0, 5), st.integers(0, 4),
+)  # fmt: skip
+
+
+def track(tracker: Tracker, scores: list[float], base: int = 0) -> list[Edge]:
+    state, edges = tracker.open(), list[Edge]()
+    for i, score in enumerate(scores):
+        found = tracker.step(state, np.float32([score]), base + i * F, base + (i + 1) * F)
+        edges += [replace(e, sound=replace(e.sound)) for e in found]
+    return edges + tracker.end(state)
+
+
+def reference(rule: ClassRule, scores: list[float]) -> list[tuple[int, int]]:
+    """The definition, looking at the whole of it: runs, their rises, joined over short pauses."""
+    runs: list[tuple[int, int, int]] = []  # rise, reached, end
+    i = 0
+    while i < len(scores):
+        if scores[i] < np.float32(rule.off):
+            i += 1
+            continue
+        j = i
+        while j < len(scores) and scores[j] >= np.float32(rule.off):
+            j += 1
+        on = [k for k in range(i, j) if scores[k] >= np.float32(rule.on)]
+        if on:
+            runs.append((max(i * F, on[0] * F - rule.max_rise), on[0] * F, j * F))
+        i = j
+    sounds: list[tuple[int, int]] = []
+    for rise, reached, end in runs:
+        if sounds and rise - sounds[-1][1] < rule.min_off:
+            sounds[-1] = (sounds[-1][0], end)
+        elif end - reached >= rule.min_on:
+            sounds.append((rise, end))
+    return sounds
+
+
+@given(rule=rules, scores=st.lists(levels, max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_sounds_are_what_the_definition_says(rule: ClassRule, scores: list[float]) -> None:
+    scores = [float(np.float32(s)) for s in scores]
+    ended = [(e.sound.onset, e.sound.offset) for e in track(Tracker([rule]), scores) if e.ended]
+    assert ended == reference(rule, scores)
+
+
+@given(rule=rules, scores=st.lists(levels, max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_every_sound_begins_once_and_ends_once_in_order(
+    rule: ClassRule, scores: list[float]
+) -> None:
+    edges = track(Tracker([rule]), scores)
+    ids = [e.sound.sound_id for e in edges if not e.ended]
+    assert ids == [e.sound.sound_id for e in edges if e.ended] == list(range(1, len(ids) + 1))
+    previous = 0
+    for edge in edges:
+        if edge.ended:
+            assert edge.sound.offset is not None
+            assert previous <= edge.sound.onset < edge.sound.offset <= edge.seen
+            previous = edge.sound.offset
+
+
+@given(rule=rules, scores=st.lists(levels, max_size=40), cut=st.integers(0, 40))
+@settings(max_examples=100, deadline=None)
+def test_a_snapshot_goes_on_as_if_nothing_had_happened(
+    rule: ClassRule, scores: list[float], cut: int
+) -> None:
+    tracker = Tracker([rule, replace(rule, name="y")])
+    state, copy = tracker.open(), None
+    whole: list[Edge] = []
+    rest: list[Edge] = []
+    for i, score in enumerate(scores):
+        frame = np.float32([score, 1 - score])
+        if i == cut:
+            copy = snapshot.load(snapshot.dump(state))
+        edges = tracker.step(state, frame, i * F, (i + 1) * F)
+        if copy is not None:
+            whole += [replace(e, sound=replace(e.sound)) for e in edges]
+            again = tracker.step(copy, frame, i * F, (i + 1) * F)
+            rest += [replace(e, sound=replace(e.sound)) for e in again]
+    assert rest == whole
+    if copy is not None:
+        assert copy == state
+
+
+@given(scores=st.lists(levels, max_size=40), base=st.sampled_from([0, 2**31 - 100, 2**40]))
+@settings(deadline=None)
+def test_times_move_with_the_clock_and_never_wrap(scores: list[float], base: int) -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.2, F, 2 * F, F)])
+    here, there = track(tracker, scores), track(tracker, scores, base)
+    assert [e.sound.onset + base for e in here] == [e.sound.onset for e in there]
+    assert [e.seen + base for e in here] == [e.seen for e in there]
+
+
+def test_nan_scores_are_silence_and_counted() -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.2)])
+    state = tracker.open()
+    assert tracker.step(state, np.float32([np.nan]), 0, F) == []
+    assert tracker.step(state, np.float32([np.inf]), F, 2 * F) == []
+    assert state.bad_scores == 2
+    assert len(tracker.step(state, np.float32([0.9]), 2 * F, 3 * F)) == 1
+
+
+def test_what_was_rising_when_samples_were_lost_is_forgotten() -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.2, min_on=4 * F, min_off=4 * F)])
+    state = tracker.open()
+    tracker.step(state, np.float32([0.9]), 0, F)
+    tracker.interrupt(state)
+    assert tracker.step(state, np.float32([0.9]), 100 * F, 101 * F) == []
+
+
+@pytest.mark.parametrize(("on", "off", "min_on"), [(0.2, 0.5, 0), (0.5, -0.1, 0), (0.5, 0.2, -1)])
+def test_thresholds_that_contradict_are_refused(on: float, off: float, min_on: int) -> None:
+    with pytest.raises(CaptionError, match="class x"):
+        ClassRule("x", on, off, min_on)
+
+
+def test_scores_of_another_tagger_are_refused() -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.2)])
+    with pytest.raises(CaptionError, match=r"shape \(2,\)"):
+        tracker.step(tracker.open(), np.zeros(2, np.float32), 0, F)
