@@ -1,0 +1,43 @@
+"""Public checkpoints, whose makers never heard of this package, as bundles.
+
+    import_model("lyra", "weights/lyra_v2", "out/lyra")
+
+Each family is one module with ``draft(path) -> Draft``; the list is ``FAMILIES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ossicle.export.bundle import finish
+from ossicle.export.importers.source import Draft
+from ossicle.runtime.bundle import Bundle
+from ossicle.runtime.errors import ExportError
+
+FAMILIES = {
+    "dtln": "speech enhancement, two ONNX graphs (model_1.onnx, model_2.onnx), MIT",
+    "encodec": "neural codec, 24 kHz, transformers layout (config.json, model.safetensors)",
+    "gtcrn": "speech enhancement, streaming ONNX with caches (gtcrn_simple.onnx), MIT",
+    "lyra": "neural codec, 16 kHz, three TFLite files of lyra v2, Apache-2.0",
+    "silero-vad": "voice activity, ONNX opset 15, 16 kHz, MIT",
+    "yamnet": "521 sound classes, TFLite, 16 kHz, Apache-2.0",
+}
+
+
+def draft(family: str, path: str | Path) -> Draft:
+    """Get the manifest and files of a checkpoint, without writing anything."""
+    if family not in FAMILIES:
+        raise ExportError(f"family {family!r} is not known; one of {', '.join(FAMILIES)}")
+    module = importlib.import_module(f"ossicle.export.importers.{family.replace('-', '_')}")
+    made: Draft = module.draft(Path(path))
+    return made
+
+
+def import_model(family: str, path: str | Path, out: str | Path) -> Bundle:
+    """Write a checkpoint as a bundle at ``out`` and get it opened.
+
+    Raises ``ExportError`` where the files are not of that family, and leaves nothing behind then.
+    """
+    made = draft(family, path)
+    return finish(out, made.manifest, made.files, tolerance=made.tolerance)
