@@ -1,0 +1,80 @@
+"""Which path a kernel takes on the CPU: compiled, numba or NumPy.
+
+The first one installed is taken, in this order. ``OSSICLE_KERNELS=numba`` (or ``numpy``, ``core``)
+or
+:func:`use` asks for one by name; a path that is not installed is then an error, never a silent
+other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, Final, Literal, get_args
+
+from ossicle.kernels.errors import MissingError
+
+Path = Literal["core", "numba", "numpy"]
+PATHS: Final[tuple[Path, ...]] = get_args(Path)
+
+_asked: ContextVar[Path | None] = ContextVar("ossicle_kernels_path", default=None)
+
+
+@cache
+def core() -> Any | None:  # the module, so that a type would not help
+    """The compiled module, or ``None`` where the wheel came without it."""
+    try:
+        from ossicle import _core
+    except ImportError:
+        return None
+    return _core
+
+
+@cache
+def installed() -> tuple[Path, ...]:
+    """The paths that can run here, fastest first."""
+    have = {
+        "core": core() is not None,
+        "numba": importlib.util.find_spec("numba") is not None,
+        "numpy": True,
+    }
+    return tuple(path for path in PATHS if have[path])
+
+
+def choose(path: Path | None = None) -> Path:
+    """The path to take: ``path``, else the one asked for around us, else the fastest installed.
+
+    Raises:
+        MissingError: the path is unknown or not installed.
+    """
+    asked = path or _asked.get() or os.environ.get("OSSICLE_KERNELS") or installed()[0]
+    if asked not in installed():
+        hint = {
+            "core": "install a wheel built with a compiler",
+            "numba": "pip install ossicle[kernels]",
+        }
+        raise MissingError(
+            f"kernel path {asked!r} cannot run here; installed: {', '.join(installed())}"
+            + (f" ({hint[asked]})" if asked in hint else "")
+        )
+    return asked
+
+
+@contextmanager
+def use(path: Path) -> Iterator[None]:
+    """Everything inside the ``with`` takes this path.
+
+    >>> with use("numpy"):
+    ...     choose()
+    'numpy'
+    """
+    choose(path)
+    token = _asked.set(path)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
