@@ -20,6 +20,7 @@ from ossicle.runtime.engine.slot import (
     FLUSH,
     Inbox,
     Lease,
+    Note,
     OnEnd,
     OnEvents,
     Ready,
@@ -31,6 +32,7 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import Event, NoticeEvent, Task
 
 BAD_HOPS_BEFORE_RESET = 3
+READY_HOPS = 4  # ready and waiting; more audio stays in the inbox
 
 
 def _ignore(error: OssicleError | None) -> None:
@@ -234,9 +236,10 @@ class Engine:
                 reason="model",
             ) from None
 
-    def _take_in(self, slot: Slot) -> None:
+    def _take_in(self, slot: Slot, everything: bool = False) -> None:
+        """Feed what came; while enough is ready the rest stays in the inbox, which is bounded."""
         inbox = self._inboxes.get(slot.index)
-        if inbox is None or slot.ending:
+        if inbox is None or slot.ending or (len(slot.ready) > READY_HOPS and not everything):
             return
         lost, items = inbox.take_all()
         if lost:
@@ -252,6 +255,12 @@ class Engine:
     def _feed(self, slot: Slot, item: Any, arrival_ns: int) -> None:
         if isinstance(item, Update):
             self._deliver(slot, slot.task.update(slot.state, item.options))
+            return
+        if isinstance(item, Note):
+            if slot.ready:
+                slot.ready[-1].notes.append(item.then)
+            else:
+                item.then()
             return
         if item is FLUSH:
             hops = slot.task.flush(slot.state)
@@ -424,6 +433,8 @@ class Engine:
         del begin
         if events:
             self._deliver(slot, events, ledger)
+        for then in ready.notes:
+            then()
         if slot.ending and not slot.ready:
             self._finish(slot)
 
@@ -465,7 +476,7 @@ class Engine:
 
     def export_slot(self, slot: Slot, inbox: Inbox, future: Future[dict[str, Any]]) -> None:
         """Answer ``future`` with the slot's whole memory; on the engine's thread only."""
-        self._take_in(slot)
+        self._take_in(slot, everything=True)
         send_home(slot)
         future.set_result(
             {

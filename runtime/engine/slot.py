@@ -31,6 +31,7 @@ class Ready:
     arrival_ns: int  # of the last sample it needs
     ready_ns: int
     deadline_ns: int
+    notes: list[Callable[[], None]] = field(default_factory=list)  # called once it was answered
 
 
 @dataclass(slots=True)
@@ -87,10 +88,10 @@ class Inbox:
         """Add an item; return False if it was refused."""
         size = _size(item)
         with self._lock:
-            if self._held and self._held + size > self.limit:
+            if size and self._held and self._held + size > self.limit:
                 if not self.live:
                     return False
-                while self._items and self._held + size > self.limit:
+                while self._held and self._held + size > self.limit:
                     self._drop()
             if self._mark and isinstance(item, Chunk):
                 item, self._mark = replace(item, discont=True), False
@@ -115,8 +116,12 @@ class Inbox:
         return self._held
 
     def _drop(self) -> None:
+        kept = []  # what is no audio and no packet keeps its place
+        while not _size(self._items[0][0]):
+            kept.append(self._items.popleft())
         item, _ = self._items.popleft()
         self._held -= _size(item)
+        self._items.extendleft(reversed(kept))
         if not isinstance(item, Chunk):
             return
         self.dropped += item.length
@@ -124,15 +129,17 @@ class Inbox:
             self._lost[-1] = replace(self._lost[-1], stop=item.stop)
         else:
             self._lost.append(GapEvent(item.start, item.stop, "backlog"))
-        if self._items and isinstance(self._items[0][0], Chunk):
-            head, arrival = self._items[0]
-            self._items[0] = (replace(head, discont=True), arrival)
-        else:
-            self._mark = True
+        for at, (head, arrival) in enumerate(self._items):
+            if isinstance(head, Chunk):
+                self._items[at] = (replace(head, discont=True), arrival)
+                return
+        self._mark = True
 
 
 def _size(item: Any) -> int:
-    return max(1, item.length) if isinstance(item, Chunk) else 1
+    if isinstance(item, Chunk):
+        return max(1, item.length)
+    return 0 if item is FLUSH or isinstance(item, Update | Note) else 1
 
 
 FLUSH = object()
@@ -143,6 +150,13 @@ class Update:
     """Options for a task, in line with the audio around them."""
 
     options: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Note:
+    """A call to make once everything before it has been answered."""
+
+    then: Callable[[], None]
 
 
 class Lease:
@@ -177,6 +191,12 @@ class Lease:
         """Change the task's options after the audio that was pushed so far."""
         self._check()
         self._inbox.put(Update(dict(options)), self._engine.clock())
+        self._engine.wake()
+
+    def mark(self, then: Callable[[], None]) -> None:
+        """Call ``then`` on the engine's thread once all that was pushed so far is answered."""
+        self._check()
+        self._inbox.put(Note(then), self._engine.clock())
         self._engine.wake()
 
     def flush(self) -> None:

@@ -1,0 +1,208 @@
+"""Events of one task in, answers at the client's rate out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.budget import Ledger, Percentiles
+from ossicle.runtime.resample import Resampler
+from ossicle.runtime.task import (
+    AudioEvent,
+    CueEvent,
+    Event,
+    GapEvent,
+    NoticeEvent,
+    PacketEvent,
+)
+from ossicle.streaming.encodings import encode
+from ossicle.streaming.messages import (
+    AudioOut,
+    Gap,
+    Notice,
+    PacketsOut,
+    Response,
+    StagePercentiles,
+    TaskTotals,
+    WirePacket,
+)
+from ossicle.streaming.outbox import Outbox
+
+STAGES = ("wait", "queue", "batch", "compute", "post", "total")
+
+
+@dataclass
+class _Track:
+    resampler: Resampler | None
+    state: Any
+
+
+class Outlet:
+    """The output side of one task of one stream."""
+
+    def __init__(
+        self,
+        task: str,
+        model_rate_hz: int,
+        client_rate_hz: int,
+        output_rate_hz: int,
+        encoding: str,
+        outbox: Outbox,
+        restore: dict[str, Any] | None = None,
+    ) -> None:
+        self.task = task
+        self.model_rate_hz = model_rate_hz
+        self.client_rate_hz = client_rate_hz
+        self.output_rate_hz = output_rate_hz
+        self.encoding = encoding
+        self.outbox = outbox
+        self.seq = 0
+        self.hops = 0
+        self.misses = 0
+        self.gaps = 0
+        self.packets = 0
+        self.packet_bytes = 0
+        self.payload_bits = 0
+        self.limit: int | None = None  # output samples in all, once the input has ended
+        self._tracks: dict[str, _Track] = {}
+        self._restore = restore or {}
+        for name in ("seq", "packets", "packet_bytes", "payload_bits"):
+            setattr(self, name, self._restore.get(name, 0))
+        self._stages = {stage: Percentiles() for stage in STAGES}
+
+    def take(self, event: Event, ledger: Ledger | None, ready_ns: int) -> None:
+        """Put the answers that ``event`` makes into the outbox."""
+        match event:
+            case AudioEvent(track, chunk):
+                self._audio(track, chunk, ledger, ready_ns)
+            case PacketEvent():
+                self._packet(event, ledger, ready_ns)
+            case CueEvent(cue):
+                self._put(cue, ledger, ready_ns)
+            case GapEvent(start, stop, reason):
+                self.gaps += 1
+                gap = Gap(self._client(start), self._client(stop), reason.upper())
+                self._put(gap, ledger, ready_ns)
+            case NoticeEvent(kind, text, fields):
+                notice = Notice(kind.upper(), text, {k: str(v) for k, v in fields.items()})
+                self._put(notice, ledger, ready_ns)
+            case _:
+                raise AssertionError(f"no answer is known for {type(event).__name__}")
+
+    def account(self, ledger: Ledger, hops: int = 1) -> None:
+        """Count one hop's ledger."""
+        self.hops += hops
+        self.misses += ledger.missed
+        stages = self._stages
+        stages["wait"].add(ledger.wait_us)
+        stages["queue"].add(ledger.queue_us)
+        stages["batch"].add(ledger.batch_us)
+        stages["compute"].add(ledger.compute_us)
+        stages["post"].add(ledger.post_us)
+        stages["total"].add(ledger.total_us)
+
+    def finish(self) -> None:
+        """Give out what the resamplers still hold; the task has ended."""
+        for name, track in self._tracks.items():
+            if track.resampler is not None:
+                for piece in track.resampler.flush(track.state):
+                    self._send(name, piece, None, time.monotonic_ns())
+
+    def totals(self, seconds: float) -> TaskTotals:
+        """Return this task's line of ``ended``, for a stream of ``seconds``."""
+        stages = []
+        for name, values in self._stages.items():
+            s = values.summary()
+            stages.append(
+                StagePercentiles(
+                    name,
+                    s["p50"] / 1000,
+                    s["p95"] / 1000,
+                    s["p99"] / 1000,
+                    s["p999"] / 1000,
+                    values.count,
+                )
+            )
+        per = 1000 * seconds if seconds else float("inf")
+        return TaskTotals(
+            self.task,
+            self.hops,
+            self.misses,
+            tuple(stages),
+            self.payload_bits / per,
+            8 * self.packet_bytes / per,
+        )
+
+    def export(self) -> dict[str, Any]:
+        """Return everything this side remembers."""
+        return {
+            "seq": self.seq,
+            "packets": self.packets,
+            "packet_bytes": self.packet_bytes,
+            "payload_bits": self.payload_bits,
+            "tracks": {
+                name: track.state for name, track in self._tracks.items() if track.resampler
+            },
+        }
+
+    def _client(self, sample: int) -> int:
+        return sample * self.client_rate_hz // self.model_rate_hz
+
+    def _audio(self, name: str, chunk: Chunk, ledger: Ledger | None, ready_ns: int) -> None:
+        track = self._tracks.get(name)
+        if track is None:
+            track = self._tracks[name] = self._open_track(name, chunk.format)
+        if track.resampler is None:
+            self._send(name, chunk, ledger, ready_ns)
+            return
+        for piece in track.resampler.step(track.state, chunk):
+            self._send(name, piece, ledger, ready_ns)
+
+    def _open_track(self, name: str, format: AudioFormat) -> _Track:
+        if format.rate_hz == self.output_rate_hz:
+            return _Track(None, None)
+        resampler = Resampler(format, AudioFormat(self.output_rate_hz, format.channels))
+        saved = self._restore.get("tracks", {}).get(name)
+        return _Track(resampler, resampler.open() if saved is None else saved)
+
+    def _send(self, name: str, chunk: Chunk, ledger: Ledger | None, ready_ns: int) -> None:
+        samples = chunk.samples
+        if self.limit is not None and chunk.stop > self.limit:
+            samples = samples[:, : max(0, self.limit - chunk.start)]
+        count = samples.shape[1]
+        if not count:
+            return
+        body = AudioOut(
+            name,
+            encode(samples, self.encoding),
+            chunk.start,
+            count,
+            samples.shape[0],
+            chunk.discont,
+        )
+        rate, client = self.output_rate_hz, self.client_rate_hz
+        span = (chunk.start * client // rate, (chunk.start + count) * client // rate)
+        self._put(body, ledger, ready_ns, 1000 * count / rate, span)
+
+    def _packet(self, event: PacketEvent, ledger: Ledger | None, ready_ns: int) -> None:
+        count = event.stop - event.start
+        self.packets += 1
+        self.packet_bytes += len(event.packet)
+        self.payload_bits += event.payload_bits
+        packet = WirePacket(event.packet, event.start, count)
+        span = (self._client(event.start), self._client(event.stop))
+        ms = 1000 * count / self.model_rate_hz
+        self._put(PacketsOut((packet,), self.model_rate_hz), ledger, ready_ns, ms, span)
+
+    def _put(
+        self,
+        body: Any,
+        ledger: Ledger | None,
+        ready_ns: int,
+        ms: float = 0.0,
+        span: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.seq += 1
+        self.outbox.put(Response(body, self.task, self.seq, ledger, ready_ns), ms, span)
