@@ -41,7 +41,7 @@ class Timing:
     """When what is said, in milliseconds; :meth:`at` gives samples."""
 
     short: int = 1500  # a sound up to this long is worded as a short one
-    regroup: int = 1500  # the same sound again within this pause belongs to the same cue
+    regroup: int = 1500  # the same sound again within this pause is one cue; sounds may ask more
     first: int = 6000  # a cue is closed after this, even if its sound goes on
     recall: int = 30_000  # how often a sound that goes on is captioned again
     recall_alert: int = 10_000
@@ -136,24 +136,26 @@ class Draft:
 class Composer:
     """Words the sounds of one tagger in one language and style.
 
-    ``style`` is ``brackets``, ``sentence`` or ``off`` (labels without text). Durations in samples.
+    ``style`` is ``brackets``, ``sentence`` or ``off`` (labels without text).
 
     Raises:
         CaptionError: a group that the lexicon can word neither itself nor by declared fallback.
     """
 
     def __init__(
-        self, groups: Sequence[Group], timing: Timing, language: str = "en",
+        self, groups: Sequence[Group], timing: Timing, rate_hz: int, language: str = "en",
         style: str = "brackets", line_columns: int = LINE_COLUMNS,
     ) -> None:  # fmt: skip
         self.groups = tuple(groups)
-        self.timing = timing
+        self.timing = timing.at(rate_hz)
         self.style = style
         self.line_columns = line_columns
         lexicon = load_lexicon(language)
         self.lexicons: list[Lexicon] = [lexicon.speaks(g.key) for g in groups]
         sounds = known_sounds()
         self.kinds = [sounds.get(g.key, SoundKind(g.key)) for g in groups]
+        pauses = [max(timing.regroup, kind.pause_ms) for kind in self.kinds]
+        self.pauses = [ms * rate_hz // 1000 for ms in pauses]
 
     def open(self) -> ComposerState:
         """Return the memory of a new stream."""
@@ -203,9 +205,13 @@ class Composer:
             line.end = max(line.end, sound.heard)
             return
         group, chain = sound.class_id, state.chains.get(sound.class_id)
+        if chain is not None and chain.going_on:  # the sound of a closed cue, after a pause
+            part.onset = chain.part.onset
+            chain.part = part
+            return
         form, relation = self.kinds[group].opens, self._relate(state, group, sound.onset)
         near = chain is not None and sound.onset - chain.part.heard <= self.timing.again
-        if chain is not None and near and (chain.sustained or chain.going_on):
+        if chain is not None and near and chain.sustained:
             form, relation = Form.CONTINUES, (RelationKind.CONTINUES.value, chain.cue_id)
         start = sound.onset if chain is None else max(sound.onset, chain.end)
         self._open(state, group, form, start, part, relation, drafts)
@@ -213,7 +219,8 @@ class Composer:
     def _relate(self, state: ComposerState, group: int, onset: int) -> tuple[str, int] | None:
         """Return how a sound that begins at ``onset`` stands to the nearest other one."""
         others = [
-            (line.end, line.start, line.cue_id)
+            # a sound of several strokes is still there between them
+            (line.end + (self.pauses[g] if len(line.parts) > 1 else 0), line.start, line.cue_id)
             for g, line in state.lines.items() if g != group
         ] + [
             (chain.part.heard if chain.going_on else chain.end, chain.start, chain.cue_id)
@@ -247,7 +254,7 @@ class Composer:
             return
         if line.form == Form.SHORT and line.end - line.start > self.timing.short:
             line.form = Form.SUSTAINED.value
-        over = not line.sounding and seen - line.end >= self.timing.regroup
+        over = not line.sounding and seen - line.end >= self.pauses[group]
         if over or (line.sounding and seen - line.start >= self.timing.first):
             self._close(state, line, drafts)
         elif line.said != self._saying(line):
@@ -277,7 +284,7 @@ class Composer:
                 del state.chains[group]
             return
         if chain.part.offset is not None:
-            if seen - chain.part.offset >= self.timing.regroup:
+            if seen - chain.part.offset >= self.pauses[group]:
                 self._stop(state, group, drafts)
             return
         alert = kind.priority is Priority.ALERT

@@ -44,6 +44,7 @@ class SoundKind:
     kind: Kind = Kind.SOUND
     priority: Priority = Priority.AMBIENT
     opens: Form = Form.SUSTAINED
+    pause_ms: int = 0
     aliases: tuple[str, ...] = ()
 
 
@@ -207,6 +208,7 @@ def known_sounds() -> Mapping[str, SoundKind]:
             Kind(entry.get("kind", "SOUND")),
             Priority(entry.get("priority", "AMBIENT")),
             Form(entry.get("opens", "sustained")),
+            int(entry.get("pause_ms", 0)),
             tuple(entry.get("aliases", ())),
         )
     return found

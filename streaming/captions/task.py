@@ -115,7 +115,7 @@ class CaptionTask:
     ) -> None:  # fmt: skip
         self.manifest = manifest
         self.program = program
-        self.timing = (timing or Timing()).at(manifest.sample_rate_hz)
+        self.timing = timing or Timing()
         self.input_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
         self.source = _audio_input(manifest, program)
         self.delay = int(manifest.extra.get("score_delay", manifest.delay))
@@ -264,7 +264,7 @@ class CaptionTask:
         rules = [_rule(self.manifest, g, options.min_score) for g in self.groups]
         return Desk(
             Tracker(rules),
-            Composer(self.groups, self.timing, options.lang, options.style),
+            Composer(self.groups, self.timing, rate, options.lang, options.style),
             Stabiliser(HOLD_MS * rate // 1000),
             Feed(self.manifest.name, rate, options.live),
             wanted,

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
 from ossicle.runtime.bundle import Bundle, write_bundle
 from ossicle.runtime.manifest import (
     Graph,

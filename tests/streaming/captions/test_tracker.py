@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ossicle.runtime import snapshot
 from ossicle.runtime.errors import CaptionError
 from ossicle.streaming.captions.tracker import ClassRule, Edge, Tracker
