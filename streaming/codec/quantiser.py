@@ -51,8 +51,7 @@ class ResidualQuantiser:
     """Each layer names what the layers before it left over."""
 
     vectors: NDArray[np.float32]  # [K, N, D], coarse to fine
-    _packed: Any = field(init=False, repr=False, compare=False)
-    _padded: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    _packed: rvq.PackedBooks = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3 or min(self.vectors.shape) < 1 or self.vectors.shape[1] < 2:
@@ -60,9 +59,7 @@ class ResidualQuantiser:
                 f"codebooks of shape {self.vectors.shape}; [K, N, D] with N >= 2 expected"
             )
         books = np.ascontiguousarray(self.vectors, np.float32)
-        zero = np.zeros((books.shape[0], 1, books.shape[2]), np.float32)  # index -1: absent
         object.__setattr__(self, "_packed", rvq.pack(books))
-        object.__setattr__(self, "_padded", np.concatenate([books, zero], axis=1))
 
     @property
     def books(self) -> tuple[int, ...]:
@@ -82,7 +79,7 @@ class ResidualQuantiser:
         """
         count = _count(layers, len(self.books))
         _check_vectors(vectors, self.width)
-        return np.asarray(rvq.encode(vectors, self._packed, count), np.int32)
+        return rvq.encode(np.ascontiguousarray(vectors), self._packed, count)
 
     def decode(self, codes: Codes, layers: int | None = None) -> Vectors:
         """Return ``[T, D]``, the sum of at most ``layers`` layers.
@@ -91,10 +88,7 @@ class ResidualQuantiser:
             PacketError: codes out of range.
         """
         count = min(_count(layers, len(self.books)), _check_codes(codes, self.books))
-        total = np.zeros((codes.shape[1], self.width), np.float32)
-        for book, row in zip(self._padded[:count], codes[:count], strict=True):
-            total += book[row]
-        return total
+        return rvq.decode(np.ascontiguousarray(codes[:count], np.int32), self._packed)
 
     def bits_per_frame(self, layers: int | None = None) -> int:
         """Return what one vector costs."""
@@ -106,10 +100,13 @@ class SingleQuantiser:
     """One codebook, large: the nearest centroid names the vector."""
 
     centroids: NDArray[np.float32]  # [N, D]
+    _packed: kmeans.PackedCentroids = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.centroids.ndim != 2 or len(self.centroids) < 2:
             raise PacketError(f"centroids of shape {self.centroids.shape}; [N >= 2, D] expected")
+        packed = kmeans.pack(np.ascontiguousarray(self.centroids, np.float32))
+        object.__setattr__(self, "_packed", packed)
 
     @property
     def books(self) -> tuple[int, ...]:
@@ -125,7 +122,7 @@ class SingleQuantiser:
         """Return ``[1, T]`` codes of ``[T, D]`` vectors; ties go to the lower code."""
         _count(layers, 1)
         _check_vectors(vectors, self.width)
-        return np.asarray(kmeans.assign(vectors, self.centroids), np.int32)[None]
+        return kmeans.assign(np.ascontiguousarray(vectors), self._packed).astype(np.int32)[None]
 
     def decode(self, codes: Codes, layers: int | None = None) -> Vectors:
         """Return the centroids ``[T, D]``; zeros where the code is ``-1``."""
@@ -155,7 +152,7 @@ def fit_residual(vectors: Vectors, layers: int, codes: int, seed: int = 0) -> Re
     _check_vectors(vectors, vectors.shape[-1])
     left, books = vectors.astype(np.float32), []
     for layer in range(layers):
-        book = np.asarray(kmeans.fit(left, codes, seed=seed + layer).centroids, np.float32)
+        book = kmeans.fit(left, codes, seed=seed + layer).centroids
         left = left - book[kmeans.assign(left, book)]
         books.append(book)
     return ResidualQuantiser(np.stack(books))
@@ -174,17 +171,17 @@ def _bits(books: tuple[int, ...]) -> int:
 
 
 def _check_vectors(vectors: Vectors, width: int) -> None:
-    if vectors.ndim != 2 or vectors.shape[1] != width or vectors.dtype != np.float32:
+    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != width or vectors.dtype != np.float32:
         raise PacketError(
-            f"vectors {vectors.dtype} {vectors.shape}; float32 [T, {width}] expected"
+            f"vectors {vectors.dtype} {vectors.shape}; float32 [T >= 1, {width}] expected"
         )
 
 
 def _check_codes(codes: Codes, books: tuple[int, ...]) -> int:
     """Return how many layers ``codes`` has; refuse what no book holds."""
-    if codes.ndim != 2 or not 1 <= len(codes) <= len(books):
-        raise PacketError(f"codes of shape {codes.shape}; [1..{len(books)}, T] expected")
-    if codes.size and (codes.min() < -1 or codes.max() >= books[0]):
+    if codes.ndim != 2 or not codes.size or not 1 <= len(codes) <= len(books):
+        raise PacketError(f"codes of shape {codes.shape}; [1..{len(books)}, T >= 1] expected")
+    if (codes.min() < -1 or codes.max() >= books[0]):
         raise PacketError(
             f"codes from {codes.min()} to {codes.max()}; -1 (absent) to {books[0] - 1} allowed"
         )
