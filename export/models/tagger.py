@@ -82,17 +82,24 @@ class Separable(nn.Module):
         self.layer = layer
         stride, dilation = (layer.stride_t, layer.stride_f), (layer.dilation, 1)
         first = layer.cin == 1
+        side = 0 if layer.stride_f == 2 else 1
         self.spread = nn.Conv2d(
-            layer.cin, layer.cout if first else layer.cin, 3, stride, 0, dilation,
+            layer.cin,
+            layer.cout if first else layer.cin,
+            3,
+            stride,
+            (0, side),
+            dilation,
             groups=1 if first else layer.cin,
-        )  # fmt: skip
+        )
         self.point = None if first else nn.Conv2d(layer.cin, layer.cout, 1)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` [B, C, T, F] after ``past`` [B, C, memory, F] gives features and the new past."""
         seen = torch.cat([past, x], dim=2)
-        left = 0 if self.layer.stride_f == 2 else 1  # TensorFlow's SAME
-        y = functional.relu(self.spread(functional.pad(seen, (left, 1))))
+        # TensorFlow's SAME: an even length under stride 2 is padded at its end alone
+        wide = functional.pad(seen, (0, 1)) if self.layer.stride_f == 2 else seen
+        y = functional.relu(self.spread(wide))
         if self.point is not None:
             y = functional.relu(self.point(y))
         return y, seen[:, :, seen.shape[2] - self.layer.memory :]
@@ -105,7 +112,7 @@ class Residual(nn.Module):
         super().__init__()
         self.memory = (taps - 1) * dilation
         self.look = nn.Conv1d(width, width, taps, dilation=dilation, groups=width, bias=False)
-        self.norm = nn.BatchNorm1d(width)
+        self.norm: nn.Module = nn.BatchNorm1d(width)
         self.mix = nn.Conv1d(width, width, 1)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +156,7 @@ class Head(nn.Module):
         else:
             self.skip = None
         self.enter = nn.Conv1d(size, config.width, 1, bias=False)
-        self.enter_norm = nn.BatchNorm1d(config.width)
+        self.enter_norm: nn.Module = nn.BatchNorm1d(config.width)
         self.blocks = nn.ModuleList(
             Residual(config.width, config.taps, d) for d in config.dilations
         )
@@ -178,7 +185,7 @@ class _Pointwise(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, 1, bias=False)
-        self.norm = nn.BatchNorm2d(cout)
+        self.norm: nn.Module = nn.BatchNorm2d(cout)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(self.norm(self.conv(x)))

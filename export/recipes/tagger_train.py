@@ -198,10 +198,15 @@ def train(asked: argparse.Namespace) -> None:
         pupils.load_state_dict(torch.load(asked.start, weights_only=True))
     else:
         start_from(pupils.trunk, read_weights(asked.data / "weights" / "yamnet" / "yamnet.tflite"))
+    for layer in list(pupils.trunk.layers)[: asked.freeze]:
+        layer.requires_grad_(False)
     pupils = pupils.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = copy.deepcopy(pupils)
     groups = [
-        {"params": pupils.trunk.parameters(), "lr": asked.rate * 0.25},
+        {
+            "params": [p for p in pupils.trunk.parameters() if p.requires_grad],
+            "lr": asked.rate * 0.25,
+        },
         {"params": [p for n, p in pupils.named_parameters() if not n.startswith("trunk")]},
     ]
     optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
@@ -226,12 +231,12 @@ def train(asked: argparse.Namespace) -> None:
         mel, truth, known = vary(rng, mel, truth)
         loss, parts = loss_of(pupils, mel, truth, view, known.float())
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(pupils.parameters(), 2.0)
         optimiser.step()
         average(mean, pupils, min(0.995, step / (step + 10)))
         step += 1
-        if step % 50 == 0 and time.monotonic() - looked > asked.look * 60:
+        if step % 10 == 0 and time.monotonic() - looked > asked.look * 60:
             looked = time.monotonic()
             _report(log, asked, mean, val, clips, step, now, len(shards.mel), parts)
     _report(log, asked, mean, val, clips, step, deadline, len(shards.mel), parts)
@@ -271,6 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--look", type=float, default=4)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--freeze", type=int, default=4, help="first layers kept as YAMNet's")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

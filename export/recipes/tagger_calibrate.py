@@ -1,0 +1,265 @@
+"""Thresholds per class from held-out scenes, within a budget of false captions an hour.
+
+    python -m ossicle.export.recipes.tagger_calibrate --pupils work/run/pupils.pt --out rules.json
+
+Every class gets the hysteresis that does best on two-event scenes among those that stay inside
+its share of the budget on silence, noise, speech, music and sounds of no class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ossicle.export.models.tagger import STEP_FRAMES, Tagger
+from ossicle.export.recipes.tagger_data import (
+    BRIDGE_S,
+    FRAME,
+    HELD_OUT,
+    Library,
+    draw_label,
+    draw_sound,
+    joined,
+    load_library,
+)
+from ossicle.export.recipes.tagger_teacher import log_mel
+from ossicle.export.recipes.tagger_train import Pupils
+from ossicle.runtime.scene import everyday
+from ossicle.runtime.scene.alarms import ALARMS
+from ossicle.runtime.scene.labels import ALERTS, LABELS
+from ossicle.runtime.scene.mix import Placement, Scene, mix, quiet_room, synthetic_room, trim
+from ossicle.runtime.scene.sound import RATE_HZ, Interval, Samples1D, noise
+
+Scores = NDArray[np.float32]
+FRAME_MS: Final = 1000 * FRAME // RATE_HZ
+GAP: Final = 150  # silent frames between scenes that are scored as one stream
+QUIET: Final = ("silence", "white", "pink", "speech", "music", "unknown", "household")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Hysteresis of one class, times in frames."""
+
+    on: float
+    off: float
+    min_on: int
+    min_off: int
+    max_rise: int = 5
+
+    def to_dict(self) -> dict[str, float]:
+        """The same as the manifest spells it, times in milliseconds."""
+        return {
+            "on": round(self.on, 3),
+            "off": round(self.off, 3),
+            "min_on_ms": self.min_on * FRAME_MS,
+            "min_off_ms": self.min_off * FRAME_MS,
+            "max_rise_ms": self.max_rise * FRAME_MS,
+        }
+
+
+def events_of(score: Scores, rule: Rule) -> list[Interval]:
+    """Sounds in frames ``[start, stop)`` that ``rule`` finds in the scores [T] of one class.
+
+    Runs at or above ``off`` that stay believed for ``min_on`` from where they reach ``on``, the
+    onset at most ``max_rise`` before that; pauses shorter than ``min_off`` join.
+    """
+    out: list[Interval] = []
+    for a, b in _runs(score >= rule.off):
+        reached = np.flatnonzero(score[a:b] >= rule.on)
+        if len(reached) == 0 or b - (a + int(reached[0])) < max(1, rule.min_on):
+            continue
+        start = max(a, a + int(reached[0]) - rule.max_rise)
+        if out and start - out[-1][1] < rule.min_off:
+            out[-1] = (out[-1][0], b)
+        else:
+            out.append((start, b))
+    return out
+
+
+def _runs(on: NDArray[np.bool_]) -> list[Interval]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], on.view(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def two_events(rng: np.random.Generator, lib: Library, labels: Sequence[str] = ()) -> Scene:
+    """A 10 s scene of two different sounds, each -5 to 20 dB over a bed, in one room."""
+    n = 10 * RATE_HZ
+    first = labels[0] if labels else draw_label(rng)
+    second = first
+    while second == first:
+        second = labels[1] if len(labels) > 1 else draw_label(rng)
+    room = None if rng.random() < 0.5 else synthetic_room(rng, float(rng.uniform(0.15, 0.5)))
+    if room is not None and lib.rooms and rng.random() < 0.5:
+        room = lib.rooms[int(rng.integers(len(lib.rooms)))]
+    placed = []
+    for label in (first, second):
+        sound = draw_sound(rng, lib, label, 8.0)
+        sound = trim(sound, 0, min(len(sound.samples), n))
+        at = int(rng.integers(0, max(1, n - min(len(sound.samples), n // 2))))
+        placed.append(Placement(sound, at, float(rng.uniform(-5, 20)), room))
+    bed = noise(rng, n, float(rng.uniform(-6, 0))) * 10 ** (float(rng.uniform(-55, -25)) / 20)
+    return mix(placed, bed, float(rng.uniform(-38, -14)))
+
+
+def calm(rng: np.random.Generator, lib: Library, kind: str, seconds: int = 20) -> Samples1D:
+    """``seconds`` in which nothing of the classes happens, or nothing but speech or music."""
+    n = seconds * RATE_HZ
+    level = 10 ** (float(rng.uniform(-50, -12)) / 20)
+    if kind == "silence":
+        return (quiet_room(rng, n) * float(rng.choice([0.0, 0.1, 1.0]))).astype(np.float32)
+    if kind in ("white", "pink"):
+        return (noise(rng, n, 0.0 if kind == "white" else -3.0) * level).astype(np.float32)
+    sounds = []
+    at = 0
+    unknown = [k for k in everyday.UNKNOWN if (k in HELD_OUT) == lib.held_out]
+    while at < n - RATE_HZ:
+        if kind in ("speech", "music"):
+            sound = draw_sound(rng, lib, kind, 10.0)
+        else:
+            sound = everyday.synthesise(str(rng.choice(unknown)), rng, float(rng.uniform(2, 8)))
+        sound = trim(sound, 0, min(len(sound.samples), n - at))
+        sounds.append(Placement(sound, at, float(rng.uniform(5, 30))))
+        at += len(sound.samples) + int(rng.uniform(0, 1.5) * RATE_HZ)
+    room = synthetic_room(rng, float(rng.uniform(0.15, 0.5)))
+    sounds = [replace(p, room=room) for p in sounds]
+    return mix(sounds, quiet_room(rng, n), 20 * float(np.log10(level))).samples
+
+
+@torch.no_grad()
+def scores_of(net: Tagger, audio: Samples1D) -> Scores:
+    """Frame scores [T, classes] of a whole recording, as streaming gives them."""
+    mel = log_mel(audio)
+    whole = torch.from_numpy(mel[: len(mel) // STEP_FRAMES * STEP_FRAMES])[None]
+    return np.asarray(net(whole, *net.fresh(1))[0][0].numpy(), np.float32)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Scores of many scenes in a row, their true events in frames by label, and calm hours."""
+
+    scores: Scores
+    truth: dict[str, list[Interval]]
+    calm: dict[str, tuple[Scores, float]]  # kind -> scores, hours
+
+
+def listen(net: Tagger, lib: Library, seed: int, scenes: int, minutes: float) -> Heard:
+    """Score ``scenes`` two-event scenes and ``minutes`` of each calm kind."""
+    parts: list[Scores] = []
+    truth: dict[str, list[Interval]] = {label: [] for label in LABELS}
+    at = 0
+    gap = np.zeros((GAP, len(LABELS)), np.float32)
+    for k in range(scenes):
+        scene = two_events(np.random.default_rng((seed, k)), lib)
+        for event in scene.events:
+            for a, b in joined(event.label, event.bursts):
+                truth[event.label].append((at + round(a / FRAME), at + max(1, round(b / FRAME))))
+        parts += [scores_of(net, scene.samples), gap]
+        at += len(parts[-2]) + GAP
+    calm_scores = {
+        kind: (np.concatenate(list(_calm(net, lib, seed, kind, minutes))), minutes / 60)
+        for kind in QUIET
+    }
+    return Heard(np.concatenate(parts), truth, calm_scores)
+
+
+def _calm(net: Tagger, lib: Library, seed: int, kind: str, minutes: float) -> Iterator[Scores]:
+    for k in range(round(minutes * 3)):
+        rng = np.random.default_rng((seed, 1, QUIET.index(kind), k))
+        yield scores_of(net, calm(rng, lib, kind))
+
+
+def false_per_hour(heard: Heard, label: str, rule: Rule) -> float:
+    """Sounds of ``label`` found where there are none, per hour over all calm kinds."""
+    k, wrong, hours = LABELS.index(label), 0, 0.0
+    for kind, (scores, time) in heard.calm.items():
+        if kind != label:
+            wrong += len(events_of(scores[:, k], rule))
+            hours += time
+    return wrong / hours
+
+
+def agreement(found: list[Interval], true: list[Interval], frames: int) -> dict[str, float]:
+    """Event F1 (onset within 200 ms, offset within that or half the length), frame F1, recall."""
+    used = set()
+    hits = 0
+    for a, b in true:
+        for i, (c, d) in enumerate(found):
+            if i not in used and abs(a - c) <= 5 and abs(b - d) <= max(5, (b - a) / 2):
+                used.add(i)
+                hits += 1
+                break
+    want, got = np.zeros(frames, bool), np.zeros(frames, bool)
+    for a, b in true:
+        want[a:b] = True
+    for a, b in found:
+        got[a:b] = True
+    noticed = sum(bool(got[a:b].any()) for a, b in true)
+    return {
+        "event_f1": 2 * hits / max(1, len(found) + len(true)),
+        "frame_f1": 2 * float((want & got).sum()) / max(1.0, float(want.sum() + got.sum())),
+        "recall": noticed / max(1, len(true)),
+    }
+
+
+def choose(heard: Heard, label: str, budget_per_hour: float) -> tuple[Rule, dict[str, float]]:
+    """The best rule of ``label`` inside ``budget_per_hour``, or the quietest if none is."""
+    k, alert = LABELS.index(label), label in ALERTS
+    score, pause = heard.scores[:, k], round(1000 * BRIDGE_S.get(label, 0.5) / FRAME_MS)
+    ons = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99)
+    best: tuple[tuple[float, float], Rule, dict[str, float]] | None = None
+    for on, low, hold in itertools.product(
+        ons, (0.3, 0.5, 0.75), (1, 2, 4) if alert else (1, 3, 6, 9)
+    ):
+        rule = Rule(on, on * low, hold, pause)
+        wrong = false_per_hour(heard, label, rule)
+        result = agreement(events_of(score, rule), heard.truth[label], len(score))
+        worth = result["event_f1"] + result["frame_f1"]
+        if alert or label in ALARMS:
+            worth += 2 * result["recall"]
+        rank = (-max(0.0, wrong - budget_per_hour), worth)
+        if best is None or rank > best[0]:
+            best = (rank, rule, {**result, "false_per_hour": wrong})
+    assert best is not None
+    return best[1], best[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Calibrate both tiers and print what each class reaches on the held-out scenes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("OSSICLE_DATA", ".")))
+    parser.add_argument("--pupils", type=Path, required=True)
+    parser.add_argument("--folds", type=int, nargs="+", default=[4])
+    parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--budget", type=float, default=4.0, help="false captions an hour, in all")
+    parser.add_argument("--tier", choices=["full", "tiny"], action="append")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    pupils = Pupils()
+    pupils.load_state_dict(torch.load(asked.pupils, weights_only=True))
+    lib = load_library(asked.data, asked.folds, held_out=True)
+    rules: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    for tier in asked.tier or ["full", "tiny"]:
+        heard = listen(pupils.tagger(tier), lib, 99, asked.scenes, asked.minutes)
+        rules[tier] = {}
+        for label in LABELS:
+            share = asked.budget / len(LABELS) * (0.25 if label in ALERTS else 1.0)
+            rule, result = choose(heard, label, share)
+            rules[tier][label] = rule.to_dict()
+            print(tier, label, rule.to_dict(), {k: round(v, 2) for k, v in result.items()})
+        asked.out.write_text(json.dumps(rules, indent=1))
+
+
+if __name__ == "__main__":
+    main()
