@@ -86,9 +86,9 @@ class AudioTask:
         """Return the padded last hop, and silence until all that went in can come out."""
         hops = [self._hop(state, hop) for hop in self._framer.flush(state.framer)]
         silent = np.zeros((self.input_format.channels, self._framer.hop), np.float32)
-        for _ in range(self._trimmer.hops_to_drain(state.alignment, len(hops))):
-            hops.append(self._hop(state, Chunk(silent, state.framer.start, self.input_format)))
-        return hops
+        rest = Chunk(silent, state.framer.start, self.input_format)
+        missing = self._trimmer.hops_to_drain(state.alignment, len(hops))
+        return hops + [self._hop(state, rest) for _ in range(missing)]
 
     def end(self, state: AudioTaskState) -> list[Event]:
         """Nothing is left; the state is as good as new."""
