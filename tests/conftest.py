@@ -1,0 +1,43 @@
+"""What all tests share: where real audio lies, if it does, and how Hypothesis searches."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    database=None if os.environ.get("CI") else settings.default.database,
+)
+settings.load_profile("default")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def data_folder() -> Path | None:
+    """Return the folder of real audio and weights, or None: ``OSSICLE_DATA``, or a neighbour."""
+    named = os.environ.get("OSSICLE_DATA")
+    for place in (Path(named) if named else None, ROOT.parent / "shared" / "data"):
+        if place is not None and (place / "README.md").is_file():
+            return place
+    return None
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real audio and weights; the test is skipped where there is none."""
+    place = data_folder()
+    if place is None:
+        pytest.skip("no real audio here; set OSSICLE_DATA to a folder that has it")
+    return place
+
+
+@pytest.fixture(scope="session")
+def weights(data: Path) -> Path:
+    """The folder of public weights."""
+    return data / "weights"
