@@ -25,6 +25,7 @@ from ossicle.runtime.scene.sound import (
     Interval,
     Sound,
     band,
+    bridge,
     cadence,
     drive,
     envelope,
@@ -91,10 +92,6 @@ def _beeps(
     t = np.arange(len(x)) / rate_hz
     ripple = 1 + rng.uniform(0, 0.15) * np.sin(2 * np.pi * rng.uniform(1, 40) * t)
     return x * gate * ripple
-
-
-def _lateness(rng: Rng, most_s: float) -> float:
-    return float(rng.uniform(0, most_s)) if rng.random() < 0.3 else 0.0
 
 
 def _t3(rng: Rng) -> list[tuple[float, float]]:
@@ -188,7 +185,7 @@ def _horn(rng: Rng, n: int, rate_hz: int) -> Made:
     kinds = [[(rng.uniform(0.15, 0.6), rng.uniform(0.1, 0.5))] * 2, [(rng.uniform(0.8, 3), 1.0)]]
     pattern = list(kinds[int(rng.integers(2))])
     pattern[-1] = (pattern[-1][0], float(rng.uniform(0.6, 3)))
-    bursts = cadence(pattern, n, rate_hz, _lateness(rng, 0.3))
+    bursts = cadence(pattern, n, rate_hz)
     x = np.zeros(n)
     for hz in [low] if rng.random() < 0.3 else [low, low * ratio]:
         freq = _pitch(rng, n, hz, rate_hz, 0.006)
@@ -224,7 +221,7 @@ def _tune(
     """Notes (Hz, seconds until the next), played again after ``gap_s``."""
     partials = [_BAR, _BELL, _STRING][int(rng.integers(3))]
     x, bursts, t = np.zeros(n), [], 0.0
-    while t * rate_hz < n - 0.3 * rate_hz:
+    while not bursts or t * rate_hz < n - 0.3 * rate_hz:
         first = round(t * rate_hz)
         for hz, step in notes:
             at = round(t * rate_hz)
@@ -303,8 +300,10 @@ def _phone_bell(rng: Rng, n: int, rate_hz: int) -> Made:
     hz = float(rng.uniform(900, 1700))
     bursts = cadence(_ring_cadence(rng), n, rate_hz)
     rate = float(rng.uniform(20, 26))
-    x = _hammered(rng, n, rate_hz, bursts, [hz, hz * float(rng.uniform(1.1, 1.35))], 2 * rate / 2)
-    return x, bursts, {"pitch_hz": hz, "strikes_per_s": rate}
+    x = _hammered(rng, n, rate_hz, bursts, [hz, hz * float(rng.uniform(1.1, 1.35))], rate)
+    ring = round(0.3 * rate_hz)  # the gongs are heard on
+    heard = bridge([(a, min(n, b + ring)) for a, b in bursts], 0)
+    return x, heard, {"pitch_hz": hz, "strikes_per_s": rate}
 
 
 def _phone_warble(rng: Rng, n: int, rate_hz: int) -> Made:

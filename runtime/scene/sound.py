@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,12 +116,10 @@ def envelope(
     return gain
 
 
-def cadence(
-    pattern: Sequence[tuple[float, float]], n: int, rate_hz: int, delay_s: float = 0.0
-) -> list[Interval]:
+def cadence(pattern: Sequence[tuple[float, float]], n: int, rate_hz: int) -> list[Interval]:
     """The bursts of ``pattern`` (seconds on, seconds off), repeated until ``n`` samples are full.
 
-    A last burst that would be cut to less than a third is left out.
+    A last burst that would be cut to less than a third is left out, unless it is the only one.
 
     >>> cadence([(0.5, 0.5)], 1500, 1000)
     [(0, 500), (1000, 1500)]
@@ -130,12 +127,12 @@ def cadence(
     if not pattern or sum(on + off for on, off in pattern) <= 0:
         raise AudioError("a cadence needs at least one (on, off) pair longer than 0 s")
     bursts: list[Interval] = []
-    t = delay_s
+    t = 0.0
     while True:
         for on, off in pattern:
             start, stop = round(t * rate_hz), round((t + on) * rate_hz)
             cut = min(stop, n)
-            if start >= n or (cut - start) * 3 < stop - start:
+            if start >= n or (bursts and (cut - start) * 3 < stop - start):
                 return bursts
             if cut > start:
                 bursts.append((start, cut))
@@ -148,15 +145,13 @@ def bridge(bursts: Sequence[Interval], gap: int) -> list[Interval]:
     >>> bridge([(0, 5), (7, 9), (20, 21)], 2)
     [(0, 9), (20, 21)]
     """
-    if not bursts:
-        return []
-    ordered = sorted(bursts)
-    edges = [ordered[0][0]]
-    for (_, stop), (start, _) in pairwise(ordered):
-        if start - stop > gap:
-            edges += [stop, start]
-    edges.append(max(stop for _, stop in ordered))
-    return list(zip(edges[::2], edges[1::2], strict=True))
+    out: list[Interval] = []
+    for start, stop in sorted(bursts):
+        if out and start - out[-1][1] <= gap:
+            out[-1] = (out[-1][0], max(out[-1][1], stop))
+        else:
+            out.append((start, stop))
+    return out
 
 
 def drive(x: Array, amount_db: float, hard: bool) -> Array:
