@@ -79,7 +79,7 @@ def slot_isolation(subject: Subject) -> Row:
                 worst_float, worst_codes = max(worst_float, a), max(worst_codes, b)
         a, b = _after_neighbour_left(subject, name, rows)
         worst_float, worst_codes = max(worst_float, a), max(worst_codes, b)
-    ok = worst_float <= BATCH_FLOAT and worst_codes <= BATCH_CODES
+    ok = bool(worst_float <= BATCH_FLOAT and worst_codes <= BATCH_CODES)
     measured = f"{worst_float:.1e} of the peak, {100 * worst_codes:.2g} % of codes"
     return Row("slot isolation", ok, measured, f"{BATCH_FLOAT:g}, {100 * BATCH_CODES:g} %")
 
@@ -235,7 +235,7 @@ def silence(subject: Subject) -> Row:
     made = subject.through(quiet)
     tail = made[:, made.shape[1] // 2 :]
     level = 10 * np.log10(float(np.mean(tail.astype(np.float64) ** 2)) + 1e-20)
-    ok = bool(np.isfinite(made).all()) and level < -50
+    ok = bool(np.isfinite(made).all() and level < -50)
     return Row(law, ok, f"{level:.0f} dBFS after settling", "below -50 dBFS")
 
 
