@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import BinaryIO
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.errors import PacketError
@@ -107,6 +108,11 @@ class ContainerWriter:
         self._seek: list[tuple[int, int]] = []
         self._write(head.to_bytes())
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._offset
+
     def packet(self, data: bytes, first: int) -> None:
         """Append one packet whose first frame is ``first``."""
         if not self._seek or first >= self._seek[-1][0] + SEEK_FRAMES:
@@ -123,7 +129,7 @@ class ContainerWriter:
             before = entry
         size = _END.size + len(table) + _TRAIL.size
         end = _END.pack(0, size, samples, source_samples, frames, self._crc) + table
-        self._sink(end + _TRAIL.pack(zlib.crc32(end), size, TAIL))
+        self._write(end + _TRAIL.pack(zlib.crc32(end), size, TAIL))
 
     def _write(self, data: bytes) -> None:
         self._crc = zlib.crc32(data, self._crc)
@@ -142,6 +148,7 @@ class ReaderState:
     head: bytes = b""  # magic to checksum
     buffer: bytearray | bytes = b""
     ended: bool = False
+    whole: bool = True  # reading began at the first byte, so that the file's checksum can be held
 
 
 @dataclass(slots=True)
@@ -230,12 +237,47 @@ class ContainerReader:
         if len(buffer) - at > size:
             raise PacketError("bytes after the end of the file; are two files joined?")
         assert self.head is not None
-        crc = zlib.crc32(buffer[:at], self.state.crc)
+        crc = zlib.crc32(buffer[:at], self.state.crc) if self.state.whole else None
         end = parse_end(buffer[at:], crc=crc)
         _check_lengths(end, self.head, self.state.frame)
         self.end = end
         self.state.ended = True
         return size
+
+
+def read_ends(file: BinaryIO) -> tuple[bytes, FileEnd]:
+    """Return the head's bytes and the end record of a seekable file, without reading between.
+
+    Raises:
+        PacketError: not such a file, or cut.
+    """
+    start = file.read(len(MAGIC) + 2 + MAX_HEAD + 4)
+    size = _head_size(start)
+    total = file.seek(0, 2)
+    if not size or total < size + _END.size + 1 + _TRAIL.size:
+        raise PacketError(f"file of {total} bytes is cut")
+    file.seek(total - _TRAIL.size)
+    _, length, tail = _TRAIL.unpack(file.read(_TRAIL.size))
+    if tail != TAIL or not _END.size + _TRAIL.size < length <= min(MAX_END, total - size):
+        raise PacketError("file has no end record; it was cut, or is still being written")
+    file.seek(total - length)
+    end = parse_end(file.read(length))
+    if any(not size <= offset < total - length for _, offset in end.seek):
+        raise PacketError("seek table points outside the packets; the file is damaged")
+    return start[:size], end
+
+
+def enter(head: bytes, end: FileEnd, frame: int) -> ReaderState:
+    """Return the state of a reader that goes on at the last seek entry at or before ``frame``.
+
+    Feed it the file from ``state.offset`` on.
+    """
+    first, offset = 0, len(head)
+    for entry in end.seek:
+        if entry[0] > frame:
+            break
+        first, offset = entry
+    return ReaderState(offset, first, head=head, whole=False)
 
 
 def parse_head(data: bytes) -> FileHead:
@@ -293,7 +335,7 @@ def _check_lengths(end: FileEnd, head: FileHead, frames: int) -> None:
     slack = 2 + 2 * head.source_rate_hz / layout.sample_rate_hz
     if (
         not frames <= end.frames <= frames + SILENCE_HOLD
-        or end.samples > end.frames * layout.hop
+        or end.frames != -(-(end.samples + head.delay) // layout.hop) * bool(end.samples)
         or abs(source - end.source_samples) > slack
     ):
         raise PacketError(

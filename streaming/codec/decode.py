@@ -65,6 +65,7 @@ class DecodeTask:
         delay: target delay of the jitter ring in frames; 0 for a reliable transport or a file.
         samples: length of the stream where it is known; the output is cut there.
         strict: refuse bad packets with an error instead of counting them as lost.
+        first: index of the first frame that will come, where a stream is entered in its middle.
     """
 
     kind = "decode"
@@ -79,6 +80,7 @@ class DecodeTask:
         delay: int = 0,
         samples: int | None = None,
         strict: bool = False,
+        first: int = 0,
     ) -> None:
         manifest = bundle.manifest
         line = codec_program(manifest, "decode")
@@ -87,7 +89,7 @@ class DecodeTask:
         self.layout = layout_of(bundle)
         self.output_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
         self.ring = JitterRing(delay)
-        self.strict = strict
+        self.strict, self.first = strict, first
         self._source, self._sink = line.inputs[0].name, line.outputs[0].name
         self._layers = self.layout.layers if layers is None else self.layout.check(layers)
         self._samples = -1 if samples is None else samples
@@ -95,7 +97,9 @@ class DecodeTask:
 
     def open(self) -> DecodeState:
         """Return the state of a stream of which nothing was received."""
-        return DecodeState(self.ring.open(), ConcealmentState(), self._layers, self._samples)
+        return DecodeState(
+            self.ring.open(self.first), ConcealmentState(), self._layers, self._samples
+        )
 
     def push(self, state: DecodeState, item: bytes) -> list[Hop]:
         """Return the hops of the frames that may leave, now that packet ``item`` is there.

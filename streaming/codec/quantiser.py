@@ -128,7 +128,7 @@ class SingleQuantiser:
         """Return the centroids ``[T, D]``; zeros where the code is ``-1``."""
         _count(layers, 1)
         _check_codes(codes, self.books)
-        found = self.centroids[codes[0]].astype(np.float32)
+        found: Vectors = self.centroids[codes[0]].astype(np.float32)
         found[codes[0] < 0] = 0.0
         return found
 
@@ -171,7 +171,12 @@ def _bits(books: tuple[int, ...]) -> int:
 
 
 def _check_vectors(vectors: Vectors, width: int) -> None:
-    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != width or vectors.dtype != np.float32:
+    if (
+        vectors.ndim != 2
+        or not len(vectors)
+        or vectors.shape[1] != width
+        or vectors.dtype != np.float32
+    ):
         raise PacketError(
             f"vectors {vectors.dtype} {vectors.shape}; float32 [T >= 1, {width}] expected"
         )
@@ -181,7 +186,7 @@ def _check_codes(codes: Codes, books: tuple[int, ...]) -> int:
     """Return how many layers ``codes`` has; refuse what no book holds."""
     if codes.ndim != 2 or not codes.size or not 1 <= len(codes) <= len(books):
         raise PacketError(f"codes of shape {codes.shape}; [1..{len(books)}, T >= 1] expected")
-    if (codes.min() < -1 or codes.max() >= books[0]):
+    if codes.min() < -1 or codes.max() >= books[0]:
         raise PacketError(
             f"codes from {codes.min()} to {codes.max()}; -1 (absent) to {books[0] - 1} allowed"
         )

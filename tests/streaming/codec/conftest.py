@@ -24,6 +24,7 @@ from ossicle.runtime.manifest import (
     State,
 )
 from ossicle.runtime.model import Model
+from ossicle.streaming.codec.quantiser import fit_residual
 
 HOP, WIDTH, LAYERS, CODES = 320, 32, 8, 64
 
@@ -77,10 +78,15 @@ def decoder() -> bytes:
 
 
 def toy_books() -> np.ndarray:
-    """``[K, N, D]``, each layer finer than the one before; a zero row so that silence is exact."""
+    """``[K, N, D]`` fitted to tones; code 0 of every layer is zero, so that silence is exact."""
     rng = np.random.default_rng(5)
-    scale = 0.6 ** np.arange(LAYERS)[:, None, None] / np.sqrt(1 + np.arange(WIDTH))
-    books = (rng.standard_normal((LAYERS, CODES, WIDTH)) * scale).astype(np.float32)
+    time = np.arange(4000 * HOP).reshape(4000, HOP) / 16_000
+    pitch = rng.uniform(80, 800, (4000, 3, 1))
+    tones = np.sin(2 * np.pi * pitch * time[:, None] + rng.random((4000, 3, 1)) * 6)
+    loud = (0.15 * rng.random((4000, 3, 1)) * tones).sum(1)
+    hops = np.concatenate([loud, np.roll(loud, 1, axis=1)], axis=1)
+    latents = (hops @ mdct()).astype(np.float32)
+    books = fit_residual(latents, LAYERS, CODES).vectors.copy()
     books[:, 0] = 0
     return books
 

@@ -90,9 +90,7 @@ def resample(signal: np.ndarray, ppm: float, sizes: list[int]) -> np.ndarray:
     return np.concatenate([np.empty((1, 0), np.float32), *(c.samples for c in out)], axis=1)
 
 
-@given(
-    st.integers(1, 2000), st.sampled_from([0.0, -250.0, 1000.0]), st.lists(st.integers(0, 300))
-)
+@given(st.integers(1, 2000), st.sampled_from([0.0, -250.0, 1000.0]), st.lists(st.integers(0, 300)))
 def test_drift_resampling_does_not_depend_on_the_cut(
     length: int, ppm: float, sizes: list[int]
 ) -> None:

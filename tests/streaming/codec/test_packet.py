@@ -99,9 +99,7 @@ def test_thinning_equals_encoding_with_fewer_layers(
 ) -> None:
     packet, layout = case
     thinned = thin(write(packet, layout), layers, layout)
-    less = Packet(
-        packet.sequence, packet.codes[:layers], packet.past, packet.noise, packet.reset
-    )
+    less = Packet(packet.sequence, packet.codes[:layers], packet.past, packet.noise, packet.reset)
     assert thinned == write(less, layout)
     assert thin(thinned, layers, layout) == thinned
 
