@@ -61,7 +61,6 @@ class OrtBackend:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         wanted = "CPUExecutionProvider"
         if self.device == "cuda":
             wanted = "CUDAExecutionProvider"
