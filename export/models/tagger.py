@@ -215,18 +215,23 @@ class Tagger(nn.Module):
 
     def memory_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and shape, without B, of every memory, in the order of ``forward``."""
-        shapes: list[tuple[str, tuple[int, ...]]] = []
-        rows = MELS
-        for i, layer in enumerate(LAYERS[: self.config.layers]):
-            shapes.append((f"trunk{i + 1}", (layer.cin, layer.memory, rows)))
-            rows //= layer.stride_f
-        for i, d in enumerate(self.config.dilations):
-            shapes.append((f"block{i + 1}", (self.config.width, (self.config.taps - 1) * d)))
-        return shapes
+        return memory_shapes(self.config)
 
     def fresh(self, batch: int) -> list[Tensor]:
         """Memory of streams that have heard nothing."""
         return [torch.zeros(batch, *shape) for _, shape in self.memory_shapes()]
+
+
+def memory_shapes(config: TaggerConfig) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape, without B, of every memory of one tier."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    rows = MELS
+    for i, layer in enumerate(LAYERS[: config.layers]):
+        shapes.append((f"trunk{i + 1}", (layer.cin, layer.memory, rows)))
+        rows //= layer.stride_f
+    for i, d in enumerate(config.dilations):
+        shapes.append((f"block{i + 1}", (config.width, (config.taps - 1) * d)))
+    return shapes
 
 
 def macs_per_second(config: TaggerConfig) -> float:

@@ -22,11 +22,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ossicle.export.models.tagger import FULL, STEP_FRAMES, TINY, Head, Tagger, Trunk
+from ossicle.export.models.tagger import (
+    FULL,
+    STEP_FRAMES,
+    TINY,
+    Head,
+    Tagger,
+    TaggerConfig,
+    Trunk,
+    memory_shapes,
+)
 from ossicle.export.recipes.tagger_data import load_library
 from ossicle.export.recipes.tagger_teacher import PATCH, log_mel, read_weights, start_from
 from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS
 
+HEARD = (4, 5, 7)  # trunk layers that the heads look at
 FLOOR = 0.001  # the offset inside the front end's logarithm
 
 
@@ -58,10 +68,18 @@ class Pupils(nn.Module):
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of both tiers [B, T, K] and the guessed embedding [B, 1024, steps]."""
-        fresh = Tagger(FULL, self.trunk).fresh(len(mel))
-        outs, _ = self.trunk(mel, fresh[: FULL.layers])
-        logits, _, body, _ = self.full(outs, fresh[FULL.layers :])
-        small, _, _, _ = self.tiny(outs, Tagger(TINY).fresh(len(mel))[TINY.layers :])
+        return self.heads(self.features(mel))
+
+    def features(self, mel: Tensor) -> list[Tensor]:
+        """Every trunk layer's output for log-mel [B, T, 64]."""
+        outs: list[Tensor] = self.trunk(mel, fresh(FULL, len(mel))[: FULL.layers])[0]
+        return outs
+
+    def heads(self, outs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the heads make of the trunk's layers; only those in :data:`HEARD` are looked at."""
+        batch = len(outs[HEARD[0]])
+        logits, _, body, _ = self.full(outs, fresh(FULL, batch)[FULL.layers :])
+        small, _, _, _ = self.tiny(outs, fresh(TINY, batch)[TINY.layers :])
         return logits, small, self.to_teacher(body)
 
     def tagger(self, tier: str) -> Tagger:
@@ -107,10 +125,10 @@ def vary(rng: np.random.Generator, mel: Tensor, truth: Tensor) -> tuple[Tensor, 
 
 
 def loss_of(
-    pupils: Pupils, mel: Tensor, truth: Tensor, target: Tensor, known: Tensor
+    made: tuple[Tensor, Tensor, Tensor], truth: Tensor, target: Tensor, known: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of both tiers, the tiny one also towards the full, and the teacher's view."""
-    logits, small, guess = pupils(mel)
+    logits, small, guess = made
     weight = 1.0 + truth  # a frame that sounds counts twice
     hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
     hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
@@ -158,6 +176,11 @@ def judge(
     return out
 
 
+def fresh(config: TaggerConfig, batch: int) -> list[Tensor]:
+    """Memory of ``batch`` streams of one tier that have heard nothing."""
+    return [torch.zeros(batch, *shape) for _, shape in memory_shapes(config)]
+
+
 def _best_f1(score: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
     best = 0.0
     for threshold in np.arange(0.1, 0.95, 0.05):
@@ -176,6 +199,74 @@ def clip_features(data: Path, folds: Sequence[int]) -> list[tuple[str, NDArray[n
             mel = log_mel(sound.samples)
             out.append((label, mel[: len(mel) // STEP_FRAMES * STEP_FRAMES]))
     return out
+
+
+@torch.no_grad()
+def listen(
+    pupils: Pupils, shards: Shards, rng: np.random.Generator, scenes: int
+) -> tuple[list[NDArray[np.float16]], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+    """Trunk features of ``scenes`` varied scenes: by layer of HEARD, truth, known, which scene."""
+    pick = rng.permutation(len(shards.mel))[:scenes]
+    kept: list[list[NDArray[np.float16]]] = [[] for _ in HEARD]
+    truths, known = [], []
+    for i in range(0, len(pick), 8):
+        part = pick[i : i + 8]
+        mel, truth, alone = vary(
+            rng,
+            torch.from_numpy(shards.mel[part].astype(np.float32)),
+            torch.from_numpy(shards.truth[part].astype(np.float32)),
+        )
+        outs = pupils.features(mel)
+        for store, layer in zip(kept, HEARD, strict=True):
+            store.append(outs[layer].contiguous().numpy().astype(np.float16))
+        truths.append(truth.numpy())
+        known.append(alone.numpy())
+    features = [np.concatenate(k) for k in kept]
+    return features, np.concatenate(truths), np.concatenate(known), pick
+
+
+def warm_up(
+    pupils: Pupils,
+    shards: Shards,
+    rng: np.random.Generator,
+    scenes: int,
+    minutes: float,
+    rate: float,
+) -> Pupils:
+    """Train the heads alone on features heard once: many cheap steps before the dear ones.
+
+    Heads that start at random would first spoil the trunk's borrowed features (Kumar et al. 2022).
+    Returns the average over the last steps.
+    """
+    features, truths, known, pick = listen(pupils, shards, rng, scenes)
+    centre, spread = _scale(shards)
+    mean = copy.deepcopy(pupils)
+    heads = [p for n, p in pupils.named_parameters() if not n.startswith("trunk")]
+    optimiser = torch.optim.AdamW(heads, lr=rate, weight_decay=0.02)
+    begun, step, deadline = time.monotonic(), 0, minutes * 60
+    while (now := time.monotonic() - begun) < deadline:
+        share = min(1.0, (step + 1) / 100) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.02
+        optimiser.param_groups[0]["lr"] = rate * share
+        some = rng.integers(0, len(pick), 24)
+        outs: list[Tensor] = [torch.empty(0)] * FULL.layers
+        for store, layer in zip(features, HEARD, strict=True):
+            outs[layer] = torch.from_numpy(store[some].astype(np.float32))
+        view = (shards.embedding[pick[some]].astype(np.float32) - centre) / spread
+        loss, parts = loss_of(
+            pupils.heads(outs),
+            torch.from_numpy(truths[some]),
+            torch.from_numpy(view),
+            torch.from_numpy(known[some]).float(),
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(heads, 2.0)
+        optimiser.step()
+        average(mean, pupils, min(0.995, step / (step + 10)))
+        step += 1
+        if step % 100 == 0:
+            print("warm", step, round(now), parts, flush=True)
+    return mean
 
 
 def average(target: Pupils, source: Pupils, keep: float) -> None:
@@ -201,6 +292,14 @@ def train(asked: argparse.Namespace) -> None:
     for layer in list(pupils.trunk.layers)[: asked.freeze]:
         layer.requires_grad_(False)
     pupils = pupils.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    clips = clip_features(asked.data, asked.val_folds)
+    val = read_shards([asked.val])
+    val = Shards(val.mel[:120], val.truth[:120], val.embedding[:120])
+    shards, read_at = read_shards(asked.shards), time.monotonic()
+    log = (asked.out / "log.jsonl").open("a")
+    if asked.warm:
+        pupils = warm_up(pupils, shards, rng, asked.warm_scenes, asked.warm, 2e-3)
+        _report(log, asked, pupils, val, clips, 0, 0, len(shards.mel), {})
     mean = copy.deepcopy(pupils)
     groups = [
         {
@@ -211,13 +310,9 @@ def train(asked: argparse.Namespace) -> None:
     ]
     optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
     bases = [g["lr"] for g in optimiser.param_groups]
-    clips = clip_features(asked.data, asked.val_folds)
-    val = read_shards([asked.val])
-    shards, read_at = read_shards(asked.shards), time.monotonic()
     centre, spread = _scale(shards)
     begun, step, looked, deadline = time.monotonic(), 0, time.monotonic(), asked.minutes * 60
     parts: dict[str, float] = {}
-    log = (asked.out / "log.jsonl").open("a")
     while (now := time.monotonic() - begun) < deadline:
         if time.monotonic() - read_at > 180 and now < 0.6 * deadline:
             shards, read_at = read_shards(asked.shards), time.monotonic()
@@ -229,7 +324,7 @@ def train(asked: argparse.Namespace) -> None:
         truth = torch.from_numpy(shards.truth[pick].astype(np.float32))
         view = torch.from_numpy((shards.embedding[pick].astype(np.float32) - centre) / spread)
         mel, truth, known = vary(rng, mel, truth)
-        loss, parts = loss_of(pupils, mel, truth, view, known.float())
+        loss, parts = loss_of(pupils(mel), truth, view, known.float())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(pupils.parameters(), 2.0)
@@ -274,6 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--warm", type=float, default=0, help="minutes for the heads alone first")
+    parser.add_argument("--warm-scenes", type=int, default=1500)
     parser.add_argument("--look", type=float, default=4)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--freeze", type=int, default=4, help="first layers kept as YAMNet's")
