@@ -20,11 +20,15 @@ GUIDED = __name__ == "__main__" and importlib.util.find_spec("atheris") is not N
 if GUIDED:
     import atheris
 with atheris.instrument_imports() if GUIDED else contextlib.nullcontext():
-    from ossicle.streaming.codec import bits, container, jitter, layout, packet  # noqa: F401
-from ossicle.streaming.codec.container import ContainerReader, ContainerWriter, FileHead, read_ends
-from ossicle.streaming.codec.jitter import MAX_GAP, JitterRing
-from ossicle.streaming.codec.layout import CodeLayout
-from ossicle.streaming.codec.packet import Noise, Packet, read, thin, write
+    from ossicle.streaming.codec.container import (
+        ContainerReader,
+        ContainerWriter,
+        FileHead,
+        read_ends,
+    )
+    from ossicle.streaming.codec.jitter import MAX_GAP, JitterRing
+    from ossicle.streaming.codec.layout import CodeLayout
+    from ossicle.streaming.codec.packet import Noise, Packet, read, thin, write
 
 LAYOUTS = (
     CodeLayout((1024,) * 12, 320, 16_000),
