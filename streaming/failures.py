@@ -5,7 +5,8 @@ Status names are gRPC's; nothing here imports gRPC, so the table also serves the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 from ossicle.runtime import errors as e
 from ossicle.streaming.security import Denied
@@ -31,7 +32,7 @@ class Failure:
     message: str
     field: str = ""
     retry_after_ms: int = 0
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 _CLOSING = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.budget import Ledger, Percentiles
 from ossicle.runtime.resample import Resampler
@@ -51,8 +53,12 @@ class Outlet:
         encoding: str,
         outbox: Outbox,
         restore: dict[str, Any] | None = None,
+        *,
+        finals_only: bool = False,
+        heartbeats: bool = True,
     ) -> None:
         self.task = task
+        self._finals_only, self._heartbeats = finals_only, heartbeats
         self.model_rate_hz = model_rate_hz
         self.client_rate_hz = client_rate_hz
         self.output_rate_hz = output_rate_hz
@@ -65,7 +71,9 @@ class Outlet:
         self.packets = 0
         self.packet_bytes = 0
         self.payload_bits = 0
+        self.reached = 0  # output samples so far, the end of the last one
         self.limit: int | None = None  # output samples in all, once the input has ended
+        self.on_hop: Callable[[Ledger], None] | None = None
         self._tracks: dict[str, _Track] = {}
         self._restore = restore or {}
         for name in ("seq", "packets", "packet_bytes", "payload_bits"):
@@ -80,7 +88,8 @@ class Outlet:
             case PacketEvent():
                 self._packet(event, ledger, ready_ns)
             case CueEvent(cue):
-                self._put(cue, ledger, ready_ns)
+                if self._wanted(cue):
+                    self._put(cue, ledger, ready_ns)
             case GapEvent(start, stop, reason):
                 self.gaps += 1
                 gap = Gap(self._client(start), self._client(stop), reason.upper())
@@ -91,9 +100,11 @@ class Outlet:
             case _:
                 raise AssertionError(f"no answer is known for {type(event).__name__}")
 
-    def account(self, ledger: Ledger, hops: int = 1) -> None:
+    def account(self, ledger: Ledger) -> None:
         """Count one hop's ledger."""
-        self.hops += hops
+        self.hops += 1
+        if self.on_hop is not None:
+            self.on_hop(ledger)
         self.misses += ledger.missed
         stages = self._stages
         stages["wait"].add(ledger.wait_us)
@@ -135,9 +146,9 @@ class Outlet:
             8 * self.packet_bytes / per,
         )
 
-    def export(self) -> dict[str, Any]:
-        """Return everything this side remembers."""
-        return {
+    def export_bytes(self) -> bytes:
+        """Return everything this side remembers, as snapshot bytes."""
+        tree = {
             "seq": self.seq,
             "packets": self.packets,
             "packet_bytes": self.packet_bytes,
@@ -146,6 +157,12 @@ class Outlet:
                 name: track.state for name, track in self._tracks.items() if track.resampler
             },
         }
+        return snapshot.dump(tree)
+
+    def _wanted(self, cue: Any) -> bool:
+        if cue.is_heartbeat:
+            return self._heartbeats
+        return bool(cue.is_final) or not self._finals_only
 
     def _client(self, sample: int) -> int:
         return sample * self.client_rate_hz // self.model_rate_hz
@@ -183,6 +200,7 @@ class Outlet:
             chunk.discont,
         )
         rate, client = self.output_rate_hz, self.client_rate_hz
+        self.reached = max(self.reached, chunk.start + count)
         span = (chunk.start * client // rate, (chunk.start + count) * client // rate)
         self._put(body, ledger, ready_ns, 1000 * count / rate, span)
 

@@ -73,7 +73,10 @@ def ledger_from_pb(ledger: pb.Ledger) -> Ledger:
 
 
 def _options_from_pb(kind: str, options: Any) -> dict[str, Any]:
-    values = {f.name: getattr(options, f.name) for f in options.DESCRIPTOR.fields}
+    values = {
+        f.name: tuple(getattr(options, f.name)) if f.is_repeated else getattr(options, f.name)
+        for f in options.DESCRIPTOR.fields
+    }
     if kind == "separate":
         _short(values["query"], "query", MAX_QUERY)
     return values
@@ -119,7 +122,10 @@ def _task_to_pb(spec: m.TaskSpec) -> pb.Task:
     options.SetInParent()
     for name, value in spec.options.items():
         try:
-            setattr(options, name, value)
+            if isinstance(value, tuple | list):
+                getattr(options, name).extend(value)
+            else:
+                setattr(options, name, value)
         except (AttributeError, TypeError, ValueError) as error:
             known = ", ".join(f.name for f in options.DESCRIPTOR.fields)
             raise WireError(f"{spec.kind} option {name}={value!r}: {error}; known: {known}") from None

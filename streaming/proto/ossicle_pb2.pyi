@@ -143,16 +143,22 @@ class Step(_message.Message):
     def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., value: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
 class CaptionOptions(_message.Message):
-    __slots__ = ("partials", "min_score", "language", "no_heartbeat")
-    PARTIALS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("finals_only", "min_score", "language", "no_heartbeat", "labels", "alerts_only", "style")
+    FINALS_ONLY_FIELD_NUMBER: _ClassVar[int]
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     NO_HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
-    partials: bool
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ALERTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    STYLE_FIELD_NUMBER: _ClassVar[int]
+    finals_only: bool
     min_score: float
     language: str
     no_heartbeat: bool
-    def __init__(self, partials: bool = ..., min_score: _Optional[float] = ..., language: _Optional[str] = ..., no_heartbeat: bool = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    alerts_only: bool
+    style: str
+    def __init__(self, finals_only: bool = ..., min_score: _Optional[float] = ..., language: _Optional[str] = ..., no_heartbeat: bool = ..., labels: _Optional[_Iterable[str]] = ..., alerts_only: bool = ..., style: _Optional[str] = ...) -> None: ...
 
 class EncodeOptions(_message.Message):
     __slots__ = ("kbps", "frames_per_packet", "redundancy", "dtx")
@@ -167,12 +173,14 @@ class EncodeOptions(_message.Message):
     def __init__(self, kbps: _Optional[float] = ..., frames_per_packet: _Optional[int] = ..., redundancy: _Optional[int] = ..., dtx: bool = ...) -> None: ...
 
 class DecodeOptions(_message.Message):
-    __slots__ = ("layers", "no_concealment")
+    __slots__ = ("layers", "delay_frames", "samples")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
-    NO_CONCEALMENT_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     layers: int
-    no_concealment: bool
-    def __init__(self, layers: _Optional[int] = ..., no_concealment: bool = ...) -> None: ...
+    delay_frames: int
+    samples: int
+    def __init__(self, layers: _Optional[int] = ..., delay_frames: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class SeparateOptions(_message.Message):
     __slots__ = ("query", "residual_db")

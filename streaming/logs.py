@@ -1,0 +1,49 @@
+"""Logs as JSON lines: who, what, when. Never audio, caption text, queries or secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+FIELDS = (
+    "session",
+    "client",
+    "peer",
+    "reason",
+    "tasks",
+    "resumed",
+    "port",
+    "host",
+    "seconds",
+    "number",
+    "bytes",
+)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; of a record's extras only those named in ``FIELDS``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure(level: str) -> None:
+    """Send the project's logs to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger("ossicle")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False

@@ -1,0 +1,138 @@
+"""From what a client asks for to the task that does it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ossicle.runtime.audiotask import AudioTask
+from ossicle.runtime.bundle import Bundle
+from ossicle.runtime.errors import WireError
+from ossicle.runtime.task import Task
+from ossicle.streaming.messages import KINDS, Rung, TaskSpec
+
+BUILT_IN = {
+    "caption": "sounds-16k",
+    "encode": "codec-16k",
+    "decode": "codec-16k",
+    "separate": "separate-16k",
+    "enhance": "separate-16k",
+}
+TASK_OF_BUNDLE = {  # kinds that a bundle of this manifest task can run
+    "caption": ("caption",),
+    "tag": ("caption",),
+    "encode": ("encode", "decode"),
+    "decode": ("decode",),
+    "separate": ("separate", "enhance"),
+    "enhance": ("enhance",),
+}
+
+
+def model_of(spec: TaskSpec) -> str:
+    """Return the bundle that ``spec`` asks for."""
+    return spec.model or BUILT_IN[spec.kind]
+
+
+def build(spec: TaskSpec, bundle: Bundle, live: bool) -> Task:
+    """Return the task for ``spec``.
+
+    Raises:
+        WireError: the bundle is for something else, or an option is out of range.
+    """
+    offered = TASK_OF_BUNDLE.get(bundle.manifest.task, ())
+    if spec.kind not in offered:
+        raise WireError(
+            f"model {bundle.manifest.name} does {', '.join(offered) or bundle.manifest.task}, not "
+            f"{spec.kind}; ListModels says which models do",
+            field="config.tasks.model",
+        )
+    return _BUILDERS[spec.kind](bundle, spec.options, live)
+
+
+def _caption(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+    given: dict[str, Any] = {"live": live}
+    for ours, theirs in (("min_score", "min_score"), ("language", "lang"), ("style", "style")):
+        if options.get(ours):
+            given[theirs] = options[ours]
+    given["alerts_only"] = bool(options.get("alerts_only"))
+    given["labels"] = tuple(options.get("labels") or ())
+    return _load("captions.task", "CaptionTask")(bundle.manifest, given)
+
+
+def _encode(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+    make = _load("codec.tasks", "EncodeTask")
+    settings: dict[str, Any] = {}
+    if options.get("kbps"):
+        settings["kbps"] = float(options["kbps"])
+    if options.get("frames_per_packet"):
+        settings["frames"] = int(options["frames_per_packet"])
+    if options.get("dtx"):
+        settings["silence_dbfs"] = -60.0
+    return make(bundle, **settings)
+
+
+def _decode(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+    make = _load("codec.tasks", "DecodeTask")
+    settings: dict[str, Any] = {}
+    if options.get("layers"):
+        settings["layers"] = int(options["layers"])
+    if options.get("samples"):
+        settings["samples"] = int(options["samples"])
+    if options.get("delay_frames"):
+        settings["delay"] = int(options["delay_frames"])
+    return make(bundle, **settings)
+
+
+def _separate(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+    query = options.get("query") or ""
+    if not query.strip():
+        raise WireError(
+            'a separate task needs a query, such as "dog barking"', field="separate.query"
+        )
+    return _load("separation.task", "SeparateTask")(bundle, query=query)
+
+
+def _enhance(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+    if bundle.manifest.task == "enhance":
+        return AudioTask(bundle.manifest, "enhance")
+    return _load("separation.task", "EnhanceTask")(bundle)
+
+
+_BUILDERS: dict[str, Callable[[Bundle, Mapping[str, Any], bool], Task]] = {
+    "caption": _caption,
+    "encode": _encode,
+    "decode": _decode,
+    "separate": _separate,
+    "enhance": _enhance,
+}
+assert set(_BUILDERS) == set(KINDS)
+
+
+def _load(module: str, name: str) -> Callable[..., Task]:
+    """Import a task's module when the first stream asks for it."""
+    return getattr(importlib.import_module(f"ossicle.streaming.{module}"), name)  # type: ignore[no-any-return]
+
+
+def ladder_options(rungs: tuple[Rung, ...]) -> tuple[Mapping[str, Any], ...]:
+    """Return a ladder as the options that the engine applies, rung by rung.
+
+    Raises:
+        WireError: a rung that no running stream can take.
+    """
+    return tuple(_rung(rung) for rung in rungs)
+
+
+def _rung(rung: Rung) -> Mapping[str, Any]:
+    match rung.kind:
+        case "fewer_layers" if rung.value > 0:
+            return {"layers": rung.value}
+        case "longer_interval" if rung.value > 0:
+            return {"interval_ms": rung.value}
+        case "bypass":
+            return {"bypass": True}
+    raise WireError(
+        f"ladder step {rung.kind or 'without a kind'} with value {rung.value} cannot be taken by a "
+        "running stream; fewer_layers, longer_interval (both with a value) and bypass can",
+        field="config.tasks.ladder",
+    )
