@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,13 @@ def sha256(path: Path) -> str:
 def source_line(upstream: str, files: Sequence[Path]) -> str:
     """Get the manifest's ``source``: where the files come from, and which they are."""
     return "; ".join([upstream, *(f"{f.name} sha256:{sha256(f)}" for f in files)])
+
+
+def npy(array: Array) -> bytes:
+    """Get the bytes of an ``.npy`` file."""
+    out = io.BytesIO()
+    np.save(out, np.ascontiguousarray(array), allow_pickle=False)
+    return out.getvalue()
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

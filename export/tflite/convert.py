@@ -60,7 +60,8 @@ def convert(
         )
     converter = _Converter(graph, name, quantised)
     for feed in inputs:
-        converter.values[feed.tensor] = converter.out.input(feed.name, feed.shape)
+        value = converter.out.input(feed.name, feed.shape)
+        converter.values[feed.tensor] = converter.arrived(feed.tensor, value)
     for op in needed:
         converter.run(op)
     for feed in outputs:
@@ -98,12 +99,22 @@ class _Converter:
 
     def run(self, op: Operator) -> None:
         if op.kind in _BINARY:
-            value = self.out.node(_BINARY[op.kind], *(self.real(i) for i in op.inputs))
+            rank = len(self.tensor(op.outputs[0]).shape)
+            value = self.out.node(_BINARY[op.kind], *(self.real(i, rank) for i in op.inputs))
             self.give(op, value)
         elif op.kind in _UNARY:
             self.give(op, self.out.node(_UNARY[op.kind], self.real(op.inputs[0])))
         else:
             getattr(self, f"_op_{op.kind}")(op)
+
+    def arrived(self, index: int, value: str) -> str:
+        """Get an input of any shape, in TFLite's order of values, as the tensor it stands for."""
+        shape = self.tensor(index).shape
+        if len(shape) != 4:
+            return value
+        if sum(n > 1 for n in shape[1:]) > 1 and shape[3] > 1:
+            return self.out.transpose(self.out.reshape(value, -1, *shape[1:]), 0, 3, 1, 2)
+        return self.out.reshape(value, -1, shape[3], shape[1], shape[2])
 
     # Reading and writing values.
 
@@ -112,10 +123,10 @@ class _Converter:
         tensor = self.tensor(index)
         return self.quantised and tensor.dtype == "int8" and tensor.data is None
 
-    def real(self, index: int) -> str:
-        """Get the float value of a tensor, constant or not."""
+    def real(self, index: int, rank: int = 0) -> str:
+        """Get the float value of a tensor; a constant is made to broadcast against ``rank``."""
         if index in self.constants or self.tensor(index).data is not None:
-            return self.out.weight(_channels_first(self.constant(index)))
+            return self.out.weight(_channels_first(self.constant(index), rank))
         value = self.values[index]
         if not self.stored(index):
             return value
@@ -259,6 +270,10 @@ class _Converter:
         self.give(op, self.out.node("ReduceMean", value, self.out.ints(*axes), keepdims=keep))
 
     def _op_FULLY_CONNECTED(self, op: Operator) -> None:
+        stored = self.tensor(op.inputs[1]).data
+        if stored is not None and self._dynamic(op):
+            self.give(op, self._in_eight_bits(op, "MatMul", stored.T))
+            return
         weight = self.out.weight(np.ascontiguousarray(self.constant(op.inputs[1]).T))
         value = self.out.node("MatMul", self.real(op.inputs[0]), weight)
         if len(op.inputs) > 2 and op.inputs[2] >= 0:
@@ -282,6 +297,11 @@ class _Converter:
         dilations = [options.get("dilation_h", 1), options.get("dilation_w", 1)]
         sizes = self.tensor(op.inputs[0]).shape[1:3]
         pads = _pads(options["padding"], sizes, kernel, strides, dilations)
+        stored = self.tensor(op.inputs[1]).data
+        if stored is not None and self._dynamic(op) and tuple(kernel) == (1, 1) and groups == 1:
+            weight = stored.transpose(perm)
+            self.give(op, self._in_eight_bits(op, "Conv", weight, strides=strides))
+            return
         value = self.out.node(
             "Conv", self.real(op.inputs[0]), self._kernel(op.inputs[1], perm),
             *self._bias(op, 2), group=groups, kernel_shape=list(kernel), strides=strides,
@@ -299,6 +319,35 @@ class _Converter:
             strides=[op.options["stride_h"], op.options["stride_w"]],
         )  # fmt: skip
         self.give(op, value)
+
+    def _dynamic(self, op: Operator) -> bool:
+        """Tell whether TFLite rounds this operator's float input to 8 bits as it runs.
+
+        Its "dynamic range" kernels do so next to int8 weights, in dense layers and pointwise
+        convolutions, with one range per row or pixel.
+        """
+        tensors = [self.tensor(i) for i in op.inputs[:2]]
+        return (tensors[0].dtype, tensors[1].dtype) == ("float32", "int8")
+
+    def _in_eight_bits(self, op: Operator, product: str, weight: Array, **settings: Any) -> str:
+        """Append a product of 8-bit values, exact in float32, and give it its scale and bias."""
+        if not _never_negative(self.graph, op.inputs[0]):
+            raise ExportError(f"{op.kind} with int8 weights on values of both signs")
+        g, quant = self.out, self.tensor(op.inputs[1]).quant
+        if quant is None or quant.scale.size != 1 or quant.zero.any():
+            raise ExportError(f"{op.kind}: int8 weights of one symmetric scale are converted")
+        value = self.real(op.inputs[0])
+        top = g.node("ReduceMax", value, g.ints(1), keepdims=1)  # over the channels
+        top = g.node("Max", top, g.weight(np.float32(1e-30)))
+        scale = g.node("Div", g.weight(np.float32(255)), top)
+        rounded = g.node("Round", g.node("Mul", value, scale))
+        made = g.node(product, rounded, g.weight(weight.astype(np.float32)), **settings)
+        made = g.node("Mul", made, g.node("Reciprocal", scale))
+        made = g.node("Mul", made, g.weight(quant.scale[0]))
+        if len(op.inputs) > 2 and op.inputs[2] >= 0:
+            rank = len(self.tensor(op.outputs[0]).shape)
+            made = g.node("Add", made, self.real(op.inputs[2], rank))
+        return made
 
     def _kernel(self, index: int, perm: tuple[int, ...]) -> str:
         """Get a weight with its axes permuted, as int8 with its scales in a QDQ region."""
@@ -321,6 +370,16 @@ class _Converter:
         assert tensor.quant is not None and tensor.data is not None
         scale = self.out.weight(_scalar_or_vector(tensor.quant.scale))
         return [self.out.node("DequantizeLinear", self.out.weight(tensor.data), scale, axis=0)]
+
+
+def _never_negative(graph: Subgraph, index: int) -> bool:
+    """Tell whether a tensor is a ReLU's result, or the mean of one."""
+    for op in graph.operators:
+        if index in op.outputs:
+            if op.kind == "MEAN":
+                return _never_negative(graph, op.inputs[0])
+            return op.kind == "RELU" or op.options.get("activation") in ("Relu", "Relu6")
+    return False
 
 
 def _full_integer(graph: Subgraph, weight: int) -> bool:
@@ -371,11 +430,11 @@ def _channels_first_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _channels_first(value: Array) -> Array:
+def _channels_first(value: Array, rank: int) -> Array:
     """Get a constant that broadcasts against ``[B, C, H, W]`` as it did against ``[..., C]``."""
     if value.ndim == 4:
         return np.ascontiguousarray(value.transpose(0, 3, 1, 2))
-    if value.ndim == 1 and value.size > 1:
+    if rank == 4 and value.ndim == 1:
         return value.reshape(-1, 1, 1)
     return value
 

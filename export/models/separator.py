@@ -1,0 +1,266 @@
+"""Separation on request: a causal mask network steered by what the listener asks for.
+
+Two parts, so that several queries share most of the work: a *trunk* listens once, and a *head*
+per query turns what it heard into a complex mask through FiLM (Perez et al. 2018, eq. 1). The
+front end is a lapped transform with a long analysis window into the past and a short synthesis
+window (Mauler & Martin 2007), so frequency resolution does not cost latency.
+
+Loudness never reaches the network: features are log-powers relative to a running mean of the
+input's own power, so an input 40 dB softer gives the same mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+POWER_FLOOR = 1e-11  # mean power of a bin below which the input counts as silence
+RELATIVE_FLOOR = 1e-5  # of a bin's power relative to the running mean
+
+
+@dataclass(frozen=True)
+class SeparatorConfig:
+    """Sizes; everything in samples is at ``rate_hz``."""
+
+    hop: int = 128
+    n_fft: int = 512
+    latency: int = 160  # samples; the synthesis window's length
+    trunk: int = 160  # D of the shared recurrent layer
+    head: int = 128  # D of the recurrent layer per query
+    labels: int = 27
+    rotated: int = 128  # lowest bins whose mask may also turn the phase
+    memory_s: float = 1.0  # time constant of the running power
+    rate_hz: int = 16_000
+
+    @property
+    def bins(self) -> int:
+        """Bins of a spectrum, DC included."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def decay(self) -> float:
+        """What one hop leaves of the running power."""
+        return float(torch.exp(torch.tensor(-self.hop / (self.rate_hz * self.memory_s))))
+
+    def macs_per_second(self, queries: int = 1) -> float:
+        """Multiply-accumulates per second of audio, transforms excluded."""
+        t, h, f = self.trunk, self.head, self.bins - 1
+        shared = f * t + 8 * t * t
+        each = self.labels * 2 * t + 4 * h * (t + h) + t * h + h * (f + self.rotated)
+        return (shared + queries * each) * self.rate_hz / self.hop
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Plain values, for checkpoints and manifests."""
+        return asdict(self)
+
+
+def lapped_windows(
+    n_fft: int, hop: int, latency: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Analysis window [n_fft] and synthesis window [latency] whose product overlap-adds to one.
+
+    ``latency == n_fft == 2 * hop`` gives the usual pair of sine windows; a shorter ``latency``
+    keeps the long analysis and crosses over in the last ``latency - hop`` samples alone.
+    """
+    over = latency - hop
+    if not 0 < over <= hop or latency > n_fft:
+        raise ValueError(f"latency {latency} with hop {hop}, n_fft {n_fft}; hop < it <= 2 hop")
+    rise = np.sin(np.pi / 2 * (np.arange(over) + 0.5) / over)
+    analysis = np.ones(n_fft)
+    analysis[n_fft - over :] = rise[::-1]
+    back = n_fft - latency
+    reach = back or over
+    analysis[:reach] *= np.sin(np.pi / 2 * (np.arange(reach) + 0.5) / reach)
+    synthesis = np.ones(latency)
+    synthesis[hop:] = rise[::-1]
+    synthesis[:over] = rise**2 / analysis[back : back + over]
+    return analysis.astype(np.float32), synthesis.astype(np.float32)
+
+
+class Separator(nn.Module):
+    """Trunk and head over whole sequences, for training; :class:`Trunk`, :class:`Head` stream."""
+
+    def __init__(self, config: SeparatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        t, h, f = config.trunk, config.head, config.bins - 1
+        self.norm_mean = nn.Parameter(torch.full((f,), -2.0), requires_grad=False)
+        self.norm_scale = nn.Parameter(torch.full((f,), 0.4), requires_grad=False)
+        self.enter = nn.Linear(f, t)
+        self.listen = nn.LSTM(t, t, batch_first=True)
+        self.film = nn.Linear(config.labels, 2 * t)
+        self.attend = nn.LSTM(t, h, batch_first=True)
+        self.skip = nn.Linear(t, h)
+        self.leave = nn.Linear(h, f + config.rotated)
+        nn.init.normal_(self.film.weight, std=0.3)
+        nn.init.zeros_(self.film.bias)
+        analysis, synthesis = lapped_windows(config.n_fft, config.hop, config.latency)
+        self.analysis = nn.Parameter(torch.from_numpy(analysis), requires_grad=False)
+        self.synthesis = nn.Parameter(torch.from_numpy(synthesis), requires_grad=False)
+
+    def spectra(self, audio: Tensor) -> Tensor:
+        """Spectra [B, T, F] complex of ``audio`` [B, T*hop]; frame t ends with hop t."""
+        config = self.config
+        padded = functional.pad(audio, (config.n_fft - config.hop, 0))
+        frames = padded.unfold(-1, config.n_fft, config.hop)
+        return torch.fft.rfft(frames * self.analysis)
+
+    def synthesis_matrix(self) -> Tensor:
+        """[2 * (F - 1), latency]: real then imaginary parts of bins 1.. to windowed samples."""
+        config = self.config
+        unit = torch.eye(config.bins, device=self.synthesis.device)[1:]
+        parts = torch.cat((torch.complex(unit, unit * 0), torch.complex(unit * 0, unit)))
+        tail = torch.fft.irfft(parts, config.n_fft)[:, -config.latency :]
+        return tail * self.synthesis
+
+    def overlap_add(self, frames: Tensor) -> Tensor:
+        """Audio [N, T*hop] of windowed frames [N, T, latency], late by ``latency - hop``."""
+        config = self.config
+        head, rest = frames[..., : config.hop], frames[..., config.hop :]
+        late = functional.pad(rest[:, :-1], (0, 2 * config.hop - config.latency, 1, 0))
+        return (head + late).flatten(1)
+
+    def features(self, spectra: Tensor) -> Tensor:
+        """Level-free features [B, T, F-1] of spectra [B, T, F]."""
+        power = spectra.real.square() + spectra.imag.square()
+        mean = power.mean(-1)  # [B, T]
+        steps = torch.arange(mean.shape[1], device=mean.device)
+        apart = (steps[:, None] - steps[None, :]).clamp(min=0)
+        weights = (self.config.decay**apart).tril()
+        level = (mean @ weights.T) / weights.sum(-1)
+        return self.scaled(power[..., 1:], level[..., None])
+
+    def scaled(self, power: Tensor, level: Tensor) -> Tensor:
+        """Normalised log of ``power`` relative to ``level``."""
+        relative = power / (level + POWER_FLOOR) + RELATIVE_FLOOR
+        return (relative.log() - self.norm_mean) * self.norm_scale
+
+    def masks(self, spectra: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain [B, Q, T, F-1] and turn [B, Q, T, rotated] of bins 1.. for queries [B, Q, labels].
+
+        ``spectra`` is [B, T, F]; the complex mask is ``gain + 1j * turn``.
+        """
+        b, q = query.shape[:2]
+        heard = torch.relu(self.enter(self.features(spectra)))
+        heard = heard + self.listen(heard)[0]
+        gain, shift = self.film(query).chunk(2, -1)  # [B, Q, D]
+        seen = heard[:, None] * (1 + gain)[:, :, None] + shift[:, :, None]
+        seen = torch.relu(seen).flatten(0, 1)
+        told = torch.relu(self.attend(seen)[0] + self.skip(seen))
+        f, weight, bias = self.config.bins - 1, self.leave.weight, self.leave.bias
+        g = torch.sigmoid(functional.linear(told, weight[:f], bias[:f]))
+        turn = torch.tanh(functional.linear(told, weight[f:], bias[f:]))
+        turn = turn * g[..., : self.config.rotated]
+        return g.unflatten(0, (b, q)), turn.unflatten(0, (b, q))
+
+    def estimate(self, spectra: Tensor, query: Tensor) -> Tensor:
+        """Audio [B, Q, T*hop] of what ``query`` asks, late by ``latency - hop`` samples.
+
+        The inverse transform is a matrix product here: it only needs the last ``latency``
+        samples, and it keeps the precision of whatever autocast is on.
+        """
+        gain, turn = self.masks(spectra, query)
+        low = self.config.rotated
+        x = spectra.real[:, None, :, 1:].to(gain.dtype)
+        y = spectra.imag[:, None, :, 1:].to(gain.dtype)
+        near, far = slice(None, low), slice(low, None)
+        parts = torch.cat(
+            (
+                x[..., near] * gain[..., near] - y[..., near] * turn,
+                x[..., far] * gain[..., far],
+                x[..., near] * turn + y[..., near] * gain[..., near],
+                y[..., far] * gain[..., far],
+            ),
+            -1,
+        )
+        frames = functional.linear(parts, self.synthesis_matrix().T)
+        out = self.overlap_add(frames.flatten(0, 1)).unflatten(0, query.shape[:2])
+        return out.float()
+
+
+class _Cell(nn.Module):
+    """One LSTM step as one matrix product, with torch's gate order."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        weight = torch.cat((lstm.weight_ih_l0, lstm.weight_hh_l0), 1).detach()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter((lstm.bias_ih_l0 + lstm.bias_hh_l0).detach().clone())
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """New ``h`` and ``c`` of input ``x`` and the old ones, all [..., D]."""
+        gates = functional.linear(torch.cat((x, h), -1), self.weight, self.bias)
+        i, f, g, o = gates.chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+class Trunk(nn.Module):
+    """One hop of listening: spectrum [B, F, 1, 2] and states in, features and states out."""
+
+    def __init__(self, net: Separator) -> None:
+        super().__init__()
+        self.decay = net.config.decay
+        # the normalisation is folded into the first layer
+        weight = net.enter.weight * net.norm_scale
+        self.enter = nn.Linear(weight.shape[1], weight.shape[0])
+        self.enter.weight = nn.Parameter(weight.detach().clone())
+        bias = net.enter.bias - weight @ net.norm_mean
+        self.enter.bias = nn.Parameter(bias.detach().clone())
+        self.listen = _Cell(net.listen)
+
+    def forward(
+        self, spectrum: Tensor, level: Tensor, h: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``level`` [B, 2] is the decayed sum of powers and of weights."""
+        power = spectrum.square().sum(-1)[..., 0]  # [B, F]
+        fresh = torch.cat((power.mean(-1, keepdim=True), torch.ones_like(level[:, :1])), -1)
+        level = level * self.decay + fresh
+        relative = power[:, 1:] / (level[:, :1] / level[:, 1:] + POWER_FLOOR) + RELATIVE_FLOOR
+        heard = torch.relu(self.enter(relative.log()))
+        h, c = self.listen(heard, h, c)
+        return heard + h, level, h, c
+
+
+class Head(nn.Module):
+    """One hop of separating: features [B, D] and ``Q`` queries in, ``Q`` spectra [B, F, 1, 2] out.
+
+    ``blend`` [B, Q, 2] is ``(a, b)`` of the mask ``a + b M``: ``(0, 1)`` what was asked for,
+    ``(1, -1)`` everything but, ``(1 - depth, depth)`` less of either.
+    """
+
+    def __init__(self, net: Separator, queries: int) -> None:
+        super().__init__()
+        self.queries, self.config = queries, net.config
+        self.film, self.skip, self.leave = net.film, net.skip, net.leave
+        self.attend = _Cell(net.attend)
+
+    def forward(
+        self,
+        heard: Tensor,
+        spectrum: Tensor,
+        query: Tensor,
+        blend: Tensor,
+        h: Tensor,
+        c: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """``query`` [B, Q, labels], states [B, Q, D]; ``Q`` spectra, then the states."""
+        f, low = self.config.bins - 1, self.config.rotated
+        gain, shift = self.film(query).chunk(2, -1)
+        seen = torch.relu(heard[:, None] * (1 + gain) + shift)
+        h, c = self.attend(seen, h, c)
+        raw = self.leave(torch.relu(h + self.skip(seen)))
+        g = torch.sigmoid(raw[..., :f])
+        turn = g[..., :low] * torch.tanh(raw[..., f:])
+        amount, offset = blend[..., 1:], blend[..., :1]
+        zero = torch.zeros_like(offset)
+        re = offset + amount * torch.cat((zero, g), -1)
+        im = amount * torch.cat((zero, turn, torch.zeros_like(g[..., low:])), -1)
+        x, y = spectrum[:, None, :, 0, 0], spectrum[:, None, :, 0, 1]
+        out = torch.stack((x * re - y * im, x * im + y * re), -1)[:, :, :, None]
+        return (*(out[:, q] for q in range(self.queries)), h, c)

@@ -1,0 +1,50 @@
+"""Cheap variety for waveform models: speed, level, mixtures, rooms. All seeded by the caller."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from ossicle.export.recipes.common.corpus import HOP, PCM, RATE_HZ, Pool, Samples
+
+SPEEDS = (0.86, 0.93, 1.08, 1.17)
+
+
+def at_speed(pcm: PCM, speed: float) -> PCM:
+    """The recording played ``speed`` times as fast, pitch and formants moving with it."""
+    out = soxr.resample(pcm, RATE_HZ * speed, RATE_HZ, quality="HQ")
+    return np.asarray(out[: len(out) // HOP * HOP], np.int16)
+
+
+def with_speeds(source: Pool) -> Pool:
+    """The pool followed by itself at other speeds: other voices from the same words."""
+    others = [at_speed(np.asarray(source.pcm), s) for s in SPEEDS]
+    return Pool(source.name, np.concatenate([source.pcm, *others]), source.weight)
+
+
+def draw(
+    pools: list[Pool], items: int, samples: int, rng: np.random.Generator
+) -> tuple[Samples, NDArray[np.int64]]:
+    """Crops ``[items, samples]`` with the pools' shares, and which pool each came from.
+
+    Three in ten are mixed with a crop of another pool at 0..25 dB below, levels move by
+    -18..+6 dB, one in twenty is turned upside down, and nothing exceeds full scale.
+    """
+    share = np.array([p.weight for p in pools])
+    which = rng.choice(len(pools), items, p=share / share.sum())
+    out = np.empty((items, samples), np.float32)
+    for row, kind in enumerate(which):
+        crop, _ = pools[kind].crop(samples, rng)
+        if rng.random() < 0.3:
+            other, _ = pools[int(rng.integers(len(pools)))].crop(samples, rng)
+            below = 10 ** (-rng.uniform(0, 25) / 20)
+            crop = crop + other * (below * rms(crop) / max(rms(other), 1e-4))
+        crop = crop * (10 ** (rng.uniform(-18, 6) / 20) * (-1 if rng.random() < 0.05 else 1))
+        out[row] = crop * min(1.0, 0.99 / max(float(np.abs(crop).max()), 1e-9))
+    return out, which.astype(np.int64)
+
+
+def rms(x: Samples) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(np.square(x)) + 1e-12))

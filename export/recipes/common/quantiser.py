@@ -1,0 +1,90 @@
+"""Residual vector quantiser for training: every book learns from every vector of a step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def nearest(x: Tensor, book: Tensor) -> Tensor:
+    """Index of the nearest row of ``book [N, D]`` for each row of ``x [M, D]``; first wins ties."""
+    score = torch.addmm(book.square().sum(dim=1) * -0.5, x, book.T)
+    if score.device.type == "cpu":  # numpy's argmax is vectorised, torch's is not: 8x here
+        return torch.from_numpy(score.numpy().argmax(axis=1))
+    return score.argmax(dim=1)
+
+
+class ResidualBooks(nn.Module):
+    """``K`` books of ``N`` rows, learnt by exponential moving averages, ``[K, N, D]``.
+
+    A row that fewer than ``starve`` vectors (averaged) choose is moved onto a vector of the
+    current step. Books are not parameters: no gradient reaches them.
+    """
+
+    books: Tensor
+    count: Tensor
+    total: Tensor
+
+    def __init__(self, layers: int, codes: int, width: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("books", torch.zeros(layers, codes, width))
+        self.register_buffer("count", torch.ones(layers, codes))
+        self.register_buffer("total", torch.zeros(layers, codes, width))
+        self.restarts = 0
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``[M, D]`` to codes ``[K, M]`` and the residual after each layer, ``[K + 1, M, D]``."""
+        rest, codes, rests = x, [], [x]
+        for book in self.books:
+            index = nearest(rest, book)
+            rest = rest - book[index]
+            codes.append(index)
+            rests.append(rest)
+        return torch.stack(codes), torch.stack(rests)
+
+    @torch.no_grad()
+    def learn(self, codes: Tensor, rests: Tensor, generator: torch.Generator) -> None:
+        """Moves every book towards the vectors that chose its rows."""
+        layers, size, _ = self.books.shape
+        for k in range(layers):
+            hits = torch.bincount(codes[k], minlength=size).float()
+            sums = torch.zeros_like(self.total[k]).index_add_(0, codes[k], rests[k])
+            self.count[k].mul_(self.decay).add_(hits, alpha=1 - self.decay)
+            self.total[k].mul_(self.decay).add_(sums, alpha=1 - self.decay)
+            starve = 0.03 * len(codes[k]) / size
+            dead = (self.count[k] < starve).nonzero()[:, 0]
+            if len(dead):
+                pick = torch.randint(len(rests[k]), (len(dead),), generator=generator)
+                self.count[k, dead] = 3 * starve
+                self.total[k, dead] = rests[k][pick] * 3 * starve
+                self.restarts += len(dead)
+            self.books[k] = self.total[k] / self.count[k].clamp(min=1e-6)[:, None]
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
+        """k-means, layer by layer, from the vectors ``x [M, D]``."""
+        size = self.books.shape[1]
+        rest = x
+        for k in range(len(self.books)):
+            book = rest[torch.randperm(len(rest), generator=generator)[:size]].clone()
+            for _ in range(rounds):
+                index = nearest(rest, book)
+                hits = torch.bincount(index, minlength=size)
+                sums = torch.zeros_like(book).index_add_(0, index, rest)
+                book = sums / hits.clamp(min=1)[:, None]
+                lost = (hits == 0).nonzero()[:, 0]
+                book[lost] = rest[torch.randperm(len(rest), generator=generator)[: len(lost)]]
+            index = nearest(rest, book)
+            hits = torch.bincount(index, minlength=size).float().clamp(min=0.5)
+            self.books[k] = book
+            self.count[k] = hits * (1600 / len(x))
+            self.total[k] = book * self.count[k][:, None]
+            rest = rest - book[index]
+
+    def partial(self, x: Tensor, rests: Tensor, depth: Tensor) -> Tensor:
+        """``x [B, T, D]`` quantised to ``depth [B]`` layers, gradients passed straight through."""
+        batch, steps, width = x.shape
+        left = rests.reshape(len(rests), batch, steps, width)[depth, torch.arange(batch)]
+        return x - left.detach()

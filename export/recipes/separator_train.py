@@ -1,0 +1,286 @@
+"""Train the separator: seeded, resumable, on a processor or a GPU, against the clock.
+
+    python -m ossicle.export.recipes.separator_train --data FOLDER --out FOLDER --minutes 60
+
+The learning rate follows the wall clock, so a run ends annealed whatever else the machine did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ossicle.export.models.separator import Separator, SeparatorConfig
+from ossicle.export.recipes.separator_data import LABELS, Batch, Pools, Scenes
+
+VARIANTS = {
+    "hearing": SeparatorConfig(labels=len(LABELS)),
+    "talk": SeparatorConfig(
+        hop=256, latency=512, trunk=224, head=160, labels=len(LABELS), rotated=128
+    ),
+}
+
+
+def separate(net: Separator, mixture: Tensor, query: Tensor) -> Tensor:
+    """Aligned estimates [B, Q, T - delay] of ``query`` [B, Q, labels] in ``mixture`` [B, T]."""
+    out = net.estimate(net.spectra(mixture), query)
+    return out[..., net.config.latency - net.config.hop :]
+
+
+def loss_of(net: Separator, batch: Batch, done: float = 1.0) -> tuple[Tensor, dict[str, float]]:
+    """Signal-to-error ratio in dB where something was asked for, leakage in dB where not.
+
+    Both saturate, so that no example dominates (Wisdom et al. 2020, eq. 4 and 5): the first at
+    30 dB; the second at 20 dB for most of the run and at 30 dB at its end. Silence is easily
+    learned, and a mask that has learned nothing but silence has no gradient left to learn more.
+    """
+    estimate = separate(net, batch.mixture, batch.query)
+    size = estimate.shape[-1]
+    target, mixture = batch.target[..., :size], batch.mixture[:, None, :size]
+    error = (estimate - target).square().mean(-1)
+    wanted = target.square().mean(-1)
+    whole = mixture.square().mean(-1)
+    present = wanted > 1e-4 * whole
+    floor = torch.where(present, 1e-3, 1e-2 if done < 0.7 else 1e-3)
+    ratio = 10 * torch.log10(error / (torch.where(present, wanted, whole) + 1e-10) + floor)
+    weight = torch.where(present, 1.0, 0.1 if done < 0.3 else 0.25)
+    loss = (ratio * weight).sum() / weight.sum()
+    with torch.no_grad():
+        parts = {
+            "present_db": float(ratio[present].mean()) if present.any() else 0.0,
+            "absent_db": float(ratio[~present].mean()) if (~present).any() else 0.0,
+        }
+    return loss, parts
+
+
+def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB over the last axis."""
+    scale = (estimate * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True)
+    wanted = scale * target
+    noise = (estimate - wanted).square().sum(-1)
+    return 10 * torch.log10(wanted.square().sum(-1) / (noise + 1e-12) + 1e-12)
+
+
+def _pair(pools: Pools, rng: np.random.Generator, a: str, b: str, snr_db: float) -> Batch:
+    x, y = (torch.from_numpy(pools.draw(label, rng)) for label in (a, b))
+    x = x * (0.05 / (x.square().mean().sqrt() + 1e-6))
+    y = y * (0.05 / (y.square().mean().sqrt() + 1e-6)) * 10 ** (-snr_db / 20)
+    absent = str(rng.choice([k for k in LABELS if k not in (a, b)]))
+    query = torch.zeros(1, 3, len(LABELS))
+    for q, label in enumerate((a, b, absent)):
+        query[0, q, LABELS.index(label)] = 1
+    return Batch((x + y)[None], query, torch.stack([x, y, torch.zeros_like(x)])[None])
+
+
+@torch.no_grad()
+def validate(net: Separator, pools: Pools, seed: int = 7, pairs: int = 96) -> dict[str, float]:
+    """Improvement in dB on held-out pairs: speech in noise, any two classes, and what is absent."""
+    rng = np.random.default_rng(seed)
+    scores: dict[str, list[float]] = {"speech_si_sdri_db": [], "query_si_sdri_db": [],
+                                      "absent_db": []}  # fmt: skip
+    others = [label for label in LABELS if label != "speech"]
+    for index in range(pairs):
+        a = "speech" if index % 2 == 0 else str(rng.choice(others))
+        b = str(rng.choice([k for k in others if k != a]))
+        batch = _pair(pools, rng, a, b, float(rng.uniform(-2.5, 7.5)) if index % 2 == 0 else 0.0)
+        estimate = separate(net, batch.mixture, batch.query)[0]
+        size = estimate.shape[-1]
+        mixture, target = batch.mixture[0, :size], batch.target[0, :, :size]
+        gain = si_sdr(estimate[:2], target[:2]) - si_sdr(mixture.expand(2, -1), target[:2])
+        if index % 2 == 0:
+            scores["speech_si_sdri_db"].append(float(gain[0]))
+        else:
+            scores["query_si_sdri_db"] += gain.tolist()
+        ratio = estimate[2].square().sum() / mixture.square().sum()
+        scores["absent_db"].append(float(10 * torch.log10(ratio + 1e-9)))
+    return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
+
+
+class Training:
+    """Everything that a run needs to go on where it stopped."""
+
+    def __init__(self, config: SeparatorConfig, out: Path, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        self.out, self.device, self.seed = out, device, seed
+        self.net = Separator(config).to(device)
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=1e-2)
+        self.smooth = copy.deepcopy(self.net)
+        self.step, self.spent_s = 0, 0.0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def place(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.out / "last.pt"
+
+    def load(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        if self.place.exists():
+            held = torch.load(self.place, map_location=self.device, weights_only=True)
+            self.net.load_state_dict(held["net"])
+            self.smooth.load_state_dict(held["smooth"])
+            self.optimiser.load_state_dict(held["optimiser"])
+            self.step, self.spent_s = held["step"], held["spent_s"]
+            self.history = held["history"]
+
+    def save(self) -> None:
+        """Write the checkpoint whole or not at all."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        scratch = self.place.with_suffix(".tmp")
+        torch.save(
+            {
+                "config": self.net.config.to_dict(), "net": self.net.state_dict(),
+                "smooth": self.smooth.state_dict(), "optimiser": self.optimiser.state_dict(),
+                "step": self.step, "spent_s": self.spent_s, "history": self.history,
+            },
+            scratch,
+        )  # fmt: skip
+        scratch.replace(self.place)
+
+    def settle_features(self, batch: Batch) -> None:
+        """Set the features' mean and scale from one batch."""
+        with torch.no_grad():
+            self.net.norm_mean.zero_()
+            self.net.norm_scale.fill_(1.0)
+            seen = self.net.features(self.net.spectra(batch.mixture.to(self.device))).flatten(0, 1)
+            self.net.norm_mean.copy_(seen.mean(0))
+            self.net.norm_scale.copy_(1 / (seen.std(0) + 0.3))
+            self.smooth.load_state_dict(self.net.state_dict())
+
+    def begin_from(self, place: Path) -> None:
+        """Take over what fits of another run's weights."""
+        held = torch.load(place, map_location=self.device, weights_only=True)["smooth"]
+        own = self.net.state_dict()
+        fits = {
+            key: value
+            for key, value in held.items()
+            if key in own and own[key].shape == value.shape
+            and key not in ("analysis", "synthesis")
+        }  # fmt: skip
+        self.net.load_state_dict(fits, strict=False)
+        self.smooth.load_state_dict(self.net.state_dict())
+
+    def advance(self, batch: Batch, rate: float, done: float = 1.0) -> dict[str, float]:
+        """One optimiser step at learning rate ``rate``, ``done`` of the way through the run."""
+        held = Batch(*(t.to(self.device) for t in (batch.mixture, batch.query, batch.target)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device, torch.bfloat16):
+            loss, parts = loss_of(self.net, held, done)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 3.0)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        self.step += 1
+        keep = min(0.998, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for a, b in zip(self.smooth.parameters(), self.net.parameters(), strict=True):
+                a.lerp_(b, 1 - keep)
+        return {"loss": float(loss.detach()), **parts}
+
+
+def rate_at(done: float, peak: float) -> float:
+    """Warm up over the first 2 %, then fall as a cosine to a hundredth."""
+    if done < 0.02:
+        return peak * (0.05 + 0.95 * done / 0.02)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, done)))))
+
+
+def train(
+    data: Path,
+    out: Path,
+    config: SeparatorConfig,
+    *,
+    minutes: float,
+    size: int = 32,
+    peak: float = 2e-3,
+    seed: int = 0,
+    device: str = "cpu",
+    check_s: float = 300.0,
+    steps: int | None = None,
+    cache: Path | None = None,
+    begin: Path | None = None,
+) -> Training:
+    """Train for ``minutes`` of wall clock (or ``steps``) and return the run; resumes from ``out``."""
+    run = Training(config, out, seed, device)
+    run.load()
+    scenes = Scenes(Pools(data, seed=seed, cache=cache))
+    aside = Pools(data, held_out=True, seed=seed, speeds=(1.0,), alarms=20)
+    rng = np.random.default_rng([seed, run.step])
+    if run.step == 0:
+        if begin is None:
+            run.settle_features(scenes.batch(rng, 64))
+        else:
+            run.begin_from(begin)
+    began, spent = time.monotonic(), run.spent_s
+    told = checked = began
+    mean: dict[str, float] = {}
+    while run.spent_s < 60 * minutes and (steps is None or run.step < steps):
+        done = run.spent_s / (60 * minutes)
+        parts = run.advance(scenes.batch(rng, size), rate_at(done, peak), done)
+        now = time.monotonic()
+        run.spent_s = spent + now - began
+        mean = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
+        if now - told > 20:
+            told = now
+            print(run.step, round(run.spent_s), {k: round(v, 2) for k, v in mean.items()},
+                  flush=True)  # fmt: skip
+        if now - checked > check_s:
+            checked = now
+            _check(run, aside, mean)
+    _check(run, aside, mean)
+    return run
+
+
+def _check(run: Training, aside: Pools, mean: dict[str, float]) -> None:
+    scores = validate(run.smooth, aside)
+    entry = {"step": run.step, "minutes": round(run.spent_s / 60, 2), **scores,
+             **{f"train_{k}": round(v, 3) for k, v in mean.items()}}  # fmt: skip
+    run.history.append(entry)
+    print(json.dumps(entry), flush=True)
+    run.save()
+    torch.save(
+        {"config": run.net.config.to_dict(), "smooth": run.smooth.state_dict(),
+         "history": run.history},
+        run.out / f"step{run.step}.pt",
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder of audio")
+    parser.add_argument("--out", type=Path, required=True, help="where checkpoints go")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default="hearing")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--size", type=int, default=32, help="mixtures a step")
+    parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--trunk", type=int)
+    parser.add_argument("--head", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cache", type=Path, help="where decoded audio is kept between runs")
+    parser.add_argument("--begin", type=Path, help="a checkpoint whose weights to start from")
+    given = parser.parse_args()
+    config = VARIANTS[given.variant]
+    if given.trunk or given.head:
+        config = replace(config, trunk=given.trunk or config.trunk, head=given.head or config.head)
+    torch.set_num_threads(1)
+    train(given.data, given.out, config, minutes=given.minutes, size=given.size, peak=given.peak,
+          seed=given.seed, steps=given.steps, device=given.device, cache=given.cache,
+          begin=given.begin)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
