@@ -18,6 +18,7 @@ from ossicle.runtime.task import AudioEvent, GapEvent, InlineRun, NoticeEvent, P
 from ossicle.streaming.codec.layout import identity, layout_of
 from ossicle.streaming.codec.loss import BadLink
 from ossicle.streaming.codec.packet import read, read_header, thin
+from ossicle.streaming.codec.resync import resynchronisation
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask
 
 MONO = AudioFormat(16_000)
@@ -175,6 +176,14 @@ def test_after_a_loss_the_output_is_the_same_to_the_bit_again(toy_model: Model) 
     differs = np.flatnonzero((whole != holed).any(0))
     assert differs.min() >= 20 * HOP - HOP
     assert differs.max() < 24 * HOP
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_resynchronisation_is_what_the_decoder_remembers(toy_model: Model, lost: int) -> None:
+    got = resynchronisation(toy_model, speechlike(320 * 150), lost, after=40)
+    assert (got.quiet_frames, got.identical_frames) == (1, 1)
+    with pytest.raises(AudioError, match="frames of audio"):
+        resynchronisation(toy_model, speechlike(3200))
 
 
 def test_a_long_hole_is_a_gap_and_the_clock_goes_on(toy_model: Model) -> None:
