@@ -1,0 +1,1 @@
+"""Benchmarks: one script a question; each is gated on correctness and names machine and commit."""
