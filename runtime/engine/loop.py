@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
-
 from ossicle.runtime.audio import Chunk, scrub
 from ossicle.runtime.budget import Budget, Ledger
 from ossicle.runtime.engine.admission import Capacity, Costs, admit
-from ossicle.runtime.engine.batch import BatchMemory, forget, send_home
+from ossicle.runtime.engine.batch import forget
+from ossicle.runtime.engine.exports import export_slot, restore_slot
 from ossicle.runtime.engine.ladder import Ladder
 from ossicle.runtime.engine.settings import EngineSettings
 from ossicle.runtime.engine.slot import (
@@ -27,11 +26,11 @@ from ossicle.runtime.engine.slot import (
     Slot,
     Update,
 )
+from ossicle.runtime.engine.stepper import Stepper, renew
 from ossicle.runtime.errors import BackendError, CapacityError, OssicleError
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import Event, NoticeEvent, Task
 
-BAD_HOPS_BEFORE_RESET = 3
 READY_HOPS = 4  # ready and waiting; more audio stays in the inbox
 
 
@@ -56,13 +55,13 @@ class Engine:
         self._slots: list[Slot | None] = [None] * self.settings.max_streams
         self._inboxes: dict[int, Inbox] = {}  # by slot index
         self._generation = 0
-        self._batches: dict[tuple[str, str, int], BatchMemory] = {}
         self._posted: list[Callable[[], None]] = []
         self._lock = threading.Lock()  # slots and posted
         self._signal = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._ladder = Ladder(self.settings)
+        self._stepper = Stepper(self.settings, self.costs, lambda: self.clock())
 
     # -- life -------------------------------------------------------------------------------
 
@@ -146,7 +145,7 @@ class Engine:
             rate = task.input_format.rate_hz if task.input_format else 50
             inbox = Inbox(max(1, int(self.settings.inbox_ms * rate / 1000)), live)
             if restore is not None:
-                self._restore(slot, inbox, restore)
+                restore_slot(slot, restore, self.clock())
             self._slots[index] = slot
             self._inboxes[index] = inbox
         return Lease(self, slot, inbox)
@@ -296,61 +295,27 @@ class Engine:
         begun = self.clock()
         for slot in slots:
             if slot.ready[0].hop.discont:
-                send_home(slot)
-                self._reset(slot)
+                renew(slot)
         if slots[0].bypass:
             for slot in slots:
                 ready = slot.ready.popleft()
                 self._post(slot, ready, None, begun, 0, 0)
             return
         try:
-            rows, batch_us, compute_us = self._step(slots, begun)
+            rows, batch_us, compute_us = self._stepper.step(slots, begun)
         except Exception as error:
             self._isolate(slots, error)
             return
         for slot, outputs in zip(slots, rows, strict=True):
             ready = slot.ready.popleft()
-            outputs = self._checked(slot, outputs)
-            self._post(slot, ready, outputs, begun, batch_us, compute_us)
+            heard, good = self._stepper.mind(slot, outputs)
+            if not good:
+                text = f"{slot.model.name} made values that are not finite; silence instead"
+                self._deliver(slot, [NoticeEvent("model-fault", text, {"hops": slot.bad_hops})])
+            self._post(slot, ready, heard, begun, batch_us, compute_us)
         self.steps += 1
         self.rows += len(slots)
         self.busy_ns += self.clock() - begun
-
-    def _step(self, slots: list[Slot], begun: int) -> tuple[list[dict[str, Any]], int, int]:
-        model, program = slots[0].model, slots[0].task.program
-        size = self.costs.bucket(model, len(slots))
-        memory = self._memory(model, program, size) if len(slots) > 1 else None
-        if memory is None or not memory.batchable:
-            rows = []
-            gathered = self.clock()
-            for slot in slots:
-                send_home(slot)
-                inputs = {k: np.asarray(v)[None] for k, v in slot.ready[0].hop.inputs.items()}
-                made = model.step(slot.memory, inputs)
-                rows.append({name: array[0] for name, array in made.items()})
-            done = self.clock()
-            size = 1
-        else:
-            masked = self.settings.batching == "masked"
-            places = memory.seat(slots, keep=masked)
-            saved = memory.guard(places) if masked else []
-            gathered = self.clock()
-            made = memory.step(slots, places)
-            done = self.clock()
-            memory.restore(saved)
-            rows = [{name: array[row] for name, array in made.items()} for row in places]
-        compute_us = (done - gathered) // 1000
-        self.costs.observe(model, program, size, compute_us / (len(slots) if size == 1 else 1),
-                           (gathered - begun) / 1e3 / len(slots) + 15.0)  # fmt: skip
-        return rows, (gathered - begun) // 1000, compute_us
-
-    def _memory(self, model: Model, program: str, size: int) -> BatchMemory:
-        if self.settings.batching == "masked":
-            size = self.costs.buckets(model)[-1]
-        key = (model.name, program, size)
-        if key not in self._batches:
-            self._batches[key] = BatchMemory(model, program, size)
-        return self._batches[key]
 
     def _isolate(self, slots: list[Slot], error: Exception) -> None:
         """A batch failed: find whose hop it was, and let the others go on."""
@@ -365,33 +330,7 @@ class Engine:
             self._end(slot, kept)
             return
         for slot in slots:
-            send_home(slot)
-        for slot in slots:
             self._run([slot])
-
-    def _checked(self, slot: Slot, outputs: dict[str, Any]) -> dict[str, Any]:
-        """Keep NaN and Inf that a model made from the listener and out of its memory."""
-        if all(a.dtype.kind != "f" or np.isfinite(a).all() for a in outputs.values()):
-            slot.bad_hops = 0
-            return outputs
-        slot.bad_hops += 1
-        memory, row = (slot.home[0].state, slot.home[1]) if slot.home else (slot.memory, 0)
-        memory.undo_row(row)
-        if slot.bad_hops >= BAD_HOPS_BEFORE_RESET:
-            send_home(slot)
-            self._reset(slot)
-        text = f"{slot.model.name} made values that are not finite; silence instead"
-        self._deliver(slot, [NoticeEvent("model-fault", text, {"hops": slot.bad_hops})])
-        return {k: np.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0) if v.dtype.kind == "f" else v
-                for k, v in outputs.items()}  # fmt: skip
-
-    def _reset(self, slot: Slot) -> None:
-        held = {k: v.copy() for k, v in slot.memory.held.items()}
-        unset = set(slot.memory.unset)
-        slot.memory = slot.model.open(1, slot.task.program)
-        for name, value in held.items():
-            slot.memory.held[name][:] = value
-        slot.memory.unset = unset
 
     def _post(
         self,
@@ -402,7 +341,6 @@ class Engine:
         batch_us: int,
         compute_us: int,
     ) -> None:
-        begin = self.clock()
         try:
             if outputs is None:
                 events = slot.task.bypass(slot.state, ready.hop)  # type: ignore[attr-defined]
@@ -427,7 +365,6 @@ class Engine:
             bool(missed),
         )
         slot.latency_us.add(ledger.total_us)
-        del begin
         if events:
             self._deliver(slot, events, ledger)
         for then in ready.notes:
@@ -469,38 +406,7 @@ class Engine:
         notice = NoticeEvent("ladder", text, {"rung": slot.rung, **options})
         self._deliver(slot, [notice, *events])
 
-    # -- snapshots --------------------------------------------------------------------------
-
-    def export_slot(self, slot: Slot, inbox: Inbox, future: Future[dict[str, Any]]) -> None:
+    def export_slot(self, slot: Slot, future: Future[dict[str, Any]]) -> None:
         """Answer ``future`` with the slot's whole memory; on the engine's thread only."""
-        self._take_in(slot, everything=True)
-        send_home(slot)
-        future.set_result(
-            {
-                "kind": slot.task.kind,
-                "model": slot.model.name,
-                "version": slot.model.manifest.version,
-                "program": slot.task.program,
-                "task": slot.state,
-                "memory": slot.model.export_row(slot.memory, 0),
-                "unset": sorted(slot.memory.unset),
-                "ready": [r.hop for r in slot.ready],
-                "ending": slot.ending,
-                "hops": slot.hops,
-            }
-        )
-
-    def _restore(self, slot: Slot, inbox: Inbox, tree: Mapping[str, Any]) -> None:
-        found = (tree.get("model"), tree.get("version"), tree.get("program"))
-        wanted = (slot.model.name, slot.model.manifest.version, slot.task.program)
-        if found != wanted:
-            raise CapacityError(
-                f"snapshot of {found}; this stream would run {wanted}. Open a new stream",
-                reason="model",
-            )
-        slot.state = tree["task"]
-        slot.model.import_row(slot.memory, 0, tree["memory"])
-        slot.memory.unset = set(tree["unset"])
-        slot.ending, slot.hops = tree["ending"], tree["hops"]
-        now = self.clock()
-        slot.ready.extend(Ready(hop, now, now, now + slot.deadline_ns) for hop in tree["ready"])
+        self._take_in(slot)
+        future.set_result(export_slot(slot))

@@ -213,7 +213,7 @@ class Lease:
         """
         self._check()
         future: Future[dict[str, Any]] = Future()
-        self._engine.post(lambda: self._engine.export_slot(self._slot, self._inbox, future))
+        self._engine.post(lambda: self._engine.export_slot(self._slot, future))
         try:
             return future.result(timeout_s)
         except TimeoutError:
@@ -226,7 +226,7 @@ class Lease:
         self._check()
         future: Future[dict[str, Any]] = Future()
         future.add_done_callback(lambda f: None if f.exception() else then(f.result()))
-        self._engine.post(lambda: self._engine.export_slot(self._slot, self._inbox, future))
+        self._engine.post(lambda: self._engine.export_slot(self._slot, future))
 
     def close(self) -> None:
         """Give the slot back at once, whatever waits. Calling it again does nothing."""
