@@ -49,7 +49,7 @@ class HlsSegments:
         self.late = 0  # captions re-timed to a later segment
         self._finals = Finals()
         self._shots: list[Shot] = []
-        self._next = 0  # number of the first segment that is not out yet
+        self._first = self._next = 0  # the first segment, and the first that is not out yet
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,8 +59,9 @@ class HlsSegments:
         """Take one line; publish the segments that are due."""
         self._shots += self._finals.put(cue)
         seen_ms = cue.audio_seen_sample * 1000 // cue.sample_rate_hz
-        if self._next == 0 and not self._shots:  # a feed that did not begin at zero
-            self._next = max(0, (seen_ms - self.delay_ms) // self.target_ms - 1)
+        if self._next == 0:  # a feed need not begin at zero
+            first = (seen_ms - self.delay_ms) // self.target_ms - 1
+            self._first = self._next = max(0, first)
         self._publish(seen_ms - self.delay_ms, False)
 
     def close(self) -> None:
@@ -94,7 +95,7 @@ class HlsSegments:
         return "".join(parts)
 
     def _playlist(self, ended: bool) -> str:
-        first = max(0, self._next - self.window) if self.window else 0
+        first = max(self._first, self._next - self.window) if self.window else self._first
         lines = ["#EXTM3U", "#EXT-X-VERSION:3", f"#EXT-X-TARGETDURATION:{self.target_ms // 1000}",
                  f"#EXT-X-MEDIA-SEQUENCE:{first}"]  # fmt: skip
         if not self.window:

@@ -7,7 +7,7 @@ frame, so a caption that would be sent while another still is waits for it.
 from __future__ import annotations
 
 from ossicle.streaming.captions.cue import Cue
-from ossicle.streaming.captions.layout import lay_out
+from ossicle.streaming.captions.layout import MORE, lay_out
 from ossicle.streaming.captions.sinks.base import Finals, Shot, within_day
 from ossicle.streaming.captions.sinks.cea608 import (
     CARRIAGE_RETURN,
@@ -65,10 +65,10 @@ class Scc:
         start = frame_of(shot.start_ms)
         self._erase(start)
         words: list[int] = []
-        for line in lay_out(text, COLUMNS).replace("…", "...").split("\n"):
+        for line in lay_out(text, COLUMNS).split("\n"):
             for code in (ROLL_UP_2, CARRIAGE_RETURN, ROW_15):
                 words += [code, code]
-            words += words_of(line[:COLUMNS])
+            words += words_of(f"{line[: COLUMNS - 3]}..." if line.endswith(MORE) else line)
         self._send(start, words)
         end = max(frame_of(shot.end_ms), self._free)
         self._clear = end if self._clear is None else max(end, self._clear)
