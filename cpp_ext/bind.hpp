@@ -1,5 +1,6 @@
 // What the bindings share. They guard memory; the Python side names what is wrong with more words.
 #pragma once
+#include <pybind11/complex.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

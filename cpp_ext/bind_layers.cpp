@@ -1,2 +1,169 @@
+// Convolution, GRU, attention and pointwise steps in Python.
 #include "bind.hpp"
-namespace ossicle { void bind_layers(py::module_&) {} }
+#include "layers.hpp"
+
+namespace ossicle {
+namespace {
+
+using Longs = py::array_t<std::int64_t, py::array::c_style>;
+using Ints = py::array_t<std::int32_t, py::array::c_style>;
+using Bools = py::array_t<bool, py::array::c_style>;
+
+bool sized(const py::array& a, std::initializer_list<py::ssize_t> sizes) {
+  if (a.ndim() != static_cast<py::ssize_t>(sizes.size())) return false;
+  py::ssize_t i = 0;
+  for (const py::ssize_t n : sizes)
+    if (a.shape(i++) != n) return false;
+  return true;
+}
+
+std::unique_ptr<PackedMatrix> make_matrix(const Floats& rows, const std::optional<Floats>& bias, int kind,
+                                          float input_scale) {
+  need(rows.ndim() == 3 && rows.size() > 0, "rows must be [M, taps, C] and not empty");
+  need(!bias || sized(*bias, {rows.shape(0)}), "bias must be [M]");
+  need(kind >= 0 && kind <= 2, "kind must be 0 (fp32), 1 (bf16) or 2 (int8)");
+  need(kind != 2 || input_scale > 0.0f, "int8 needs a positive input scale");
+  need(kind != 2 || rows.shape(1) * rows.shape(2) <= 65536, "int8 sums hold at most 65536 products");
+  const float* b = bias ? bias->data() : nullptr;
+  return std::make_unique<PackedMatrix>(rows.data(), rows.shape(0), rows.shape(1), rows.shape(2), b,
+                                        static_cast<Weights>(kind), input_scale);
+}
+
+void conv(const PackedMatrix& w, const Floats& x, py::array ring, Longs position, std::int64_t stride,
+          std::int64_t dilation, Floats out) {
+  need(x.ndim() == 3 && x.shape(2) == w.C(), "x must be [B, T, C]");
+  need(stride >= 1 && dilation >= 1 && x.shape(1) % stride == 0, "T must be a multiple of the stride");
+  const std::int64_t history = (w.taps() - 1) * dilation + 1 - stride;
+  need(history >= 0, "the taps must span the stride");
+  need(sized(ring, {x.shape(0), history, w.padded()}) && ring.itemsize() == static_cast<py::ssize_t>(w.item()) &&
+           (ring.flags() & py::array::c_style),
+       "ring must be [B, history, C] of the weights' dtype, C-contiguous");
+  need(sized(position, {x.shape(0)}), "position must be [B]");
+  need(sized(out, {x.shape(0), x.shape(1) / stride, w.matrix().M}), "out must be [B, T / stride, M]");
+  const ConvStep step{x.shape(0), x.shape(1), stride, dilation, history, x.data(), ring.mutable_data(),
+                      position.mutable_data(), out.mutable_data()};
+  for (std::int64_t b = 0; b < step.B; ++b) need(step.position[b] >= 0, "position must not be negative");
+  py::gil_scoped_release release;
+  conv_step(w, step);
+}
+
+void gru(const PackedMatrix& input, const PackedMatrix& hidden, const Floats& x, Floats h, Floats out) {
+  need(hidden.matrix().M == 3 * hidden.C() && input.matrix().M == hidden.matrix().M && input.taps() == 1 &&
+           hidden.taps() == 1 && input.item() == 4 && hidden.item() == 4,
+       "weights must be fp32, [3 H, I] and [3 H, H]");
+  need(x.ndim() == 3 && x.shape(2) == input.C(), "x must be [B, T, I]");
+  need(sized(h, {x.shape(0), hidden.C()}), "h must be [B, H]");
+  need(sized(out, {x.shape(0), x.shape(1), hidden.C()}), "out must be [B, T, H]");
+  const GruStep step{x.shape(0), x.shape(1), x.data(), h.mutable_data(), out.mutable_data()};
+  py::gil_scoped_release release;
+  gru_step(input, hidden, step);
+}
+
+void attention(const Floats& q, const Floats& k, const Floats& v, Floats keys, Floats values, Longs position,
+               std::int64_t window, float scale, double base, bool interleaved, const std::optional<Bools>& active,
+               Floats out) {
+  need(q.ndim() == 4 && k.ndim() == 4, "q and k must be [B, T, H, W]");
+  const std::int64_t B = q.shape(0), T = q.shape(1), H = q.shape(2), W = q.shape(3), KV = k.shape(2);
+  need(W >= 1 && W <= 256 && (base <= 0.0 || W % 2 == 0), "W must be 1 to 256, and even where it is turned");
+  need(KV >= 1 && H % KV == 0 && sized(k, {B, T, KV, W}) && sized(v, {B, T, KV, W}), "k and v must be [B, T, H, W]");
+  need(values.ndim() == 4, "values must be [B, H, capacity, W]");
+  const std::int64_t cap = values.shape(2);
+  need(cap > 0 && cap % 16 == 0 && window >= 1 && cap >= window + T - 1, "capacity must be 16 n >= window + T - 1");
+  need(sized(values, {B, KV, cap, W}) && sized(keys, {B, KV, cap / 16, W, 16}), "keys and values do not fit");
+  need(sized(position, {B}) && sized(out, {B, T, H, W}), "position must be [B], out as q");
+  need(!active || sized(*active, {B}), "active must be [B]");
+  const AttentionStep step{B, T, H, KV, W, cap, window, scale, base, interleaved, q.data(), k.data(), v.data(),
+                           keys.mutable_data(), values.mutable_data(), position.mutable_data(),
+                           active ? active->data() : nullptr, out.mutable_data()};
+  for (std::int64_t b = 0; b < B; ++b) need(step.position[b] >= 0, "position must not be negative");
+  py::gil_scoped_release release;
+  attention_step(step);
+}
+
+void cross(const Floats& q, const Floats& keys, const Floats& values, const Longs& lengths, float scale, Floats out) {
+  need(q.ndim() == 4 && values.ndim() == 4, "q must be [B, T, H, W], values [B, H, capacity, W]");
+  const std::int64_t B = q.shape(0), T = q.shape(1), H = q.shape(2), W = q.shape(3);
+  const std::int64_t KV = values.shape(1), cap = values.shape(2);
+  need(W >= 1 && W <= 256 && cap % 16 == 0 && KV >= 1 && H % KV == 0, "sizes do not fit");
+  need(sized(values, {B, KV, cap, W}) && sized(keys, {B, KV, cap / 16, W, 16}), "keys and values do not fit");
+  need(sized(lengths, {B}) && sized(out, {B, T, H, W}), "lengths must be [B], out as q");
+  for (std::int64_t b = 0; b < B; ++b)
+    need(lengths.data()[b] >= 0 && lengths.data()[b] <= cap, "lengths must be 0 to the capacity");
+  const CrossStep step{B, T, H, KV, W, cap, scale, q.data(), keys.data(), values.data(), lengths.data(),
+                       out.mutable_data()};
+  py::gil_scoped_release release;
+  cross_step(step);
+}
+
+void combine(const std::vector<Floats>& terms, const Floats& weights, Floats out) {
+  need(!terms.empty() && terms.size() <= 16 && sized(weights, {static_cast<py::ssize_t>(terms.size())}),
+       "1 to 16 terms, one weight each");
+  const float* from[16];
+  for (std::size_t i = 0; i < terms.size(); ++i) {
+    need(terms[i].size() == out.size(), "every term must have the size of out");
+    from[i] = terms[i].data();
+  }
+  const float* w = weights.data();
+  float* to = out.mutable_data();
+  const std::int64_t n = out.size(), count = static_cast<std::int64_t>(terms.size());
+  py::gil_scoped_release release;
+  table().combine(from, w, count, n, to);
+}
+
+void snake(const Floats& x, const Floats& alpha, const Floats& inverse, Floats out) {
+  need(x.ndim() >= 1 && alpha.ndim() == 1 && x.shape(x.ndim() - 1) == alpha.shape(0) && alpha.shape(0) > 0 &&
+           sized(inverse, {alpha.shape(0)}) && out.size() == x.size(),
+       "x must be [..., C], alpha and inverse [C], out as x");
+  const std::int64_t C = alpha.shape(0), rows = x.size() / C;
+  const float *from = x.data(), *a = alpha.data(), *i = inverse.data();
+  float* to = out.mutable_data();
+  py::gil_scoped_release release;
+  table().snake(from, a, i, rows, C, to);
+}
+
+void log_mel(const py::array_t<std::complex<float>, py::array::c_style>& spectrum, const Ints& first,
+             const Ints& length, const Floats& weights, int power, float offset, float floor, float log_scale,
+             Floats out) {
+  need(spectrum.ndim() == 2 && weights.ndim() == 2, "spectrum must be [T, F], weights [M, width]");
+  const std::int64_t T = spectrum.shape(0), F = spectrum.shape(1), M = weights.shape(0), stride = weights.shape(1);
+  need(sized(first, {M}) && sized(length, {M}) && sized(out, {T, M}), "first, length must be [M], out [T, M]");
+  for (std::int64_t m = 0; m < M; ++m)
+    need(first.data()[m] >= 0 && length.data()[m] >= 0 && length.data()[m] <= stride &&
+             static_cast<std::int64_t>(first.data()[m]) + length.data()[m] <= F,
+         "a filter reaches outside the spectrum");
+  const float* from = reinterpret_cast<const float*>(spectrum.data());
+  const std::int32_t *f = first.data(), *l = length.data();
+  const float* w = weights.data();
+  float* to = out.mutable_data();
+  py::gil_scoped_release release;
+  for (std::int64_t t = 0; t < T; ++t)
+    table().log_mel(from + t * 2 * F, F, f, l, w, stride, M, power, offset, floor, log_scale, to + t * M);
+}
+
+}  // namespace
+
+void bind_layers(py::module_& m) {
+  py::class_<PackedMatrix>(m, "Matrix")
+      .def(py::init(&make_matrix), py::arg("rows").noconvert(), py::arg("bias").noconvert(), py::arg("kind"),
+           py::arg("input_scale"))
+      .def_property_readonly("padded", &PackedMatrix::padded);
+  m.def("conv_step", &conv, py::arg("weights"), py::arg("x").noconvert(), py::arg("ring").noconvert(),
+        py::arg("position").noconvert(), py::arg("stride"), py::arg("dilation"), py::arg("out").noconvert());
+  m.def("gru_step", &gru, py::arg("input"), py::arg("hidden"), py::arg("x").noconvert(), py::arg("h").noconvert(),
+        py::arg("out").noconvert());
+  m.def("attention_step", &attention, py::arg("q").noconvert(), py::arg("k").noconvert(), py::arg("v").noconvert(),
+        py::arg("keys").noconvert(), py::arg("values").noconvert(), py::arg("position").noconvert(),
+        py::arg("window"), py::arg("scale"), py::arg("base"), py::arg("interleaved"), py::arg("active").noconvert(),
+        py::arg("out").noconvert());
+  m.def("cross_step", &cross, py::arg("q").noconvert(), py::arg("keys").noconvert(), py::arg("values").noconvert(),
+        py::arg("lengths").noconvert(), py::arg("scale"), py::arg("out").noconvert());
+  m.def("combine", &combine, py::arg("terms").noconvert(), py::arg("weights").noconvert(),
+        py::arg("out").noconvert());
+  m.def("snake", &snake, py::arg("x").noconvert(), py::arg("alpha").noconvert(), py::arg("inverse").noconvert(),
+        py::arg("out").noconvert());
+  m.def("log_mel", &log_mel, py::arg("spectrum").noconvert(), py::arg("first").noconvert(),
+        py::arg("length").noconvert(), py::arg("weights").noconvert(), py::arg("power"), py::arg("offset"),
+        py::arg("floor"), py::arg("log_scale"), py::arg("out").noconvert());
+}
+
+}  // namespace ossicle

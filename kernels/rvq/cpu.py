@@ -103,7 +103,9 @@ def _numba_search() -> Callable[..., Any]:
         return -(s / norm) if norm > 0.0 else 0.0
 
     @numba.njit(cache=False, nogil=True)
-    def search(residual, centred, limit_slack, rows, half, turned, norm, cosine, out):  # type: ignore[no-untyped-def]
+    def search(  # type: ignore[no-untyped-def]
+        residual, centred, slack, rows, half, turned, norm, cosine, out
+    ):
         D, N = turned.shape
         scores = np.empty(N, np.float32)
         for t in range(residual.shape[0]):
@@ -117,7 +119,7 @@ def _numba_search() -> Callable[..., Any]:
             low = scores[0]
             for n in range(1, N):
                 low = min(low, scores[n])
-            limit = low + limit_slack[t]
+            limit = low + slack[t]
             sure = np.isfinite(limit)
             best, best_score, scored = -1, 0.0, False
             for n in range(N):

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ossicle.kernels import conv
+from ossicle.kernels.conv import reference
+from ossicle.kernels.errors import DtypeError, LayoutError, RangeError, ShapeError
+from ossicle.kernels.tolerance import close
+
+pytestmark = pytest.mark.usefixtures("variant")
+Floats = NDArray[np.float32]
+
+
+def floats(rng: np.random.Generator, *shape: int) -> Floats:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def stream(
+    packed: conv.PackedConv, x: Floats, cuts: list[int], state: conv.ConvState | None = None
+) -> Floats:
+    """All outputs, the input cut into runs of these lengths, each into poisoned memory."""
+    state = state or conv.fresh(packed, len(x))
+    parts, at = [], 0
+    for n in cuts:
+        shape = (len(x), n * packed.up // packed.stride, packed.outputs)
+        out = np.full(shape, np.nan, np.float32)
+        conv.step(packed, state, np.ascontiguousarray(x[:, at : at + n]), out=out)
+        parts.append(out)
+        at += n
+    assert at == x.shape[1]
+    return np.concatenate(parts, 1)
+
+
+@pytest.mark.parametrize(
+    ("C_in", "C_out", "k", "stride", "dilation"),
+    [
+        (48, 80, 3, 1, 1),
+        (5, 7, 7, 1, 3),
+        (16, 33, 8, 4, 1),
+        (33, 16, 1, 1, 1),
+        (1, 1, 2, 2, 1),
+        (3, 130, 5, 2, 2),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_stream_equals_the_whole_signal(
+    C_in: int,
+    C_out: int,
+    k: int,
+    stride: int,
+    dilation: int,
+    dtype: conv.Dtype,
+    rng: np.random.Generator,
+) -> None:
+    x = np.clip(floats(rng, 2, 12 * stride, C_in), -3, 3)
+    w, b = floats(rng, C_out, C_in, k), floats(rng, C_out)
+    scale = 3.0 / 127 if dtype == "int8" else None
+    packed = conv.pack(w, b, stride=stride, dilation=dilation, dtype=dtype, input_scale=scale)
+    got = stream(packed, x, [stride, 3 * stride, 7 * stride, stride])
+    assert close("conv", got, reference.causal(x, w, b, stride=stride, dilation=dilation), dtype)
+
+
+@pytest.mark.parametrize(("k", "stride"), [(8, 4), (4, 4), (7, 3), (2, 5), (1, 1)])
+def test_transposed_streams_equal_the_whole_signal(
+    k: int, stride: int, rng: np.random.Generator
+) -> None:
+    x, w, b = floats(rng, 3, 9, 20), floats(rng, 20, 11, k), floats(rng, 11)
+    packed = conv.pack(w, b, stride=stride, transposed=True)
+    want = reference.transposed(x, w, b, stride=stride)
+    assert close("conv", stream(packed, x, [1, 2, 5, 1]), want)
+
+
+def test_int8_equals_its_own_integers(rng: np.random.Generator) -> None:
+    """With inputs and weights that int8 holds exactly, nothing is lost."""
+    w = rng.integers(-127, 128, (24, 10, 3)).astype(np.float32)
+    w[:, 0, 0] = 127
+    x = rng.integers(-127, 128, (2, 8, 10)).astype(np.float32)
+    packed = conv.pack(w, dtype="int8", input_scale=1.0)
+    assert close("conv", stream(packed, x, [3, 5]), reference.causal(x, w))
+
+
+def test_saturation_and_nan_in_int8() -> None:
+    packed = conv.pack(np.ones((1, 1, 1), np.float32), dtype="int8", input_scale=1.0)
+    x = np.array([[[1e9], [-1e9], [np.nan], [np.inf], [2.5], [3.5]]], np.float32)
+    got = conv.step(packed, conv.fresh(packed), x)[0, :, 0]
+    assert got == pytest.approx([127, -127, 0, 127, 2, 4], rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    k=st.integers(1, 5), dilation=st.integers(1, 4),
+    cuts=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    dtype=st.sampled_from(["float32", "bfloat16", "int8"]), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_output_does_not_depend_on_the_cut(
+    variant: str, k: int, dilation: int, cuts: list[int], dtype: conv.Dtype, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, w = floats(rng, 2, sum(cuts), 6), floats(rng, 17, 6, k)
+    scale = 0.03 if dtype == "int8" else None
+    packed = conv.pack(w, dilation=dilation, dtype=dtype, input_scale=scale)
+    a, b = stream(packed, x, cuts), stream(packed, x, [1] * sum(cuts))
+    if variant == "numpy" and dtype != "int8":  # BLAS adds in another order for other sizes
+        assert close("conv", a, b)
+    else:
+        assert (a == b).all()
+
+
+def test_streams_do_not_see_each_other(variant: str, rng: np.random.Generator) -> None:
+    x, w = floats(rng, 5, 6, 20), floats(rng, 40, 20, 3)
+    x[2, 3] = np.nan
+    packed = conv.pack(w)
+    together = stream(packed, x, [2, 2, 2])
+    for b in (0, 1, 3, 4):
+        alone = stream(packed, np.ascontiguousarray(x[b : b + 1]), [2, 2, 2])
+        assert close("conv", together[b : b + 1], alone)
+        if variant != "numpy":
+            assert (together[b : b + 1] == alone).all()
+    assert np.isfinite(together[2, :3]).all()
+
+
+def test_positions_go_on_past_two_to_the_31(rng: np.random.Generator) -> None:
+    x, w = floats(rng, 1, 40, 4), floats(rng, 4, 4, 3)
+    packed = conv.pack(w, dilation=3)
+    late = conv.fresh(packed)
+    late.position[:] = 2**31 - 13
+    assert close("conv", stream(packed, x, [7, 13, 20], late), reference.causal(x, w, dilation=3))
+    assert late.position[0] == 2**31 + 27
+
+
+def test_a_copied_state_goes_on_bit_for_bit(rng: np.random.Generator) -> None:
+    x, w = floats(rng, 1, 9, 8), floats(rng, 8, 8, 4)
+    packed = conv.pack(w)
+    state = conv.fresh(packed)
+    conv.step(packed, state, x)
+    copy = conv.ConvState(state.ring.copy(), state.position.copy())
+    assert (conv.step(packed, state, x) == conv.step(packed, copy, x)).all()
+
+
+def test_bad_input_is_named(rng: np.random.Generator) -> None:
+    w = floats(rng, 8, 6, 3)
+    packed = conv.pack(w, stride=2)
+    state, x = conv.fresh(packed, 2), floats(rng, 2, 4, 6)
+    with pytest.raises(ShapeError, match="T = 3 frames; it must be a multiple of the stride 2"):
+        conv.step(packed, state, np.ascontiguousarray(x[:, :3]))
+    with pytest.raises(ShapeError, match=r"state.ring has shape \[2, 1, 6\]"):
+        conv.step(packed, state, floats(rng, 3, 4, 6))
+    with pytest.raises(ShapeError, match=r"x has shape \[2, 4, 5\]"):
+        conv.step(packed, state, floats(rng, 2, 4, 5))
+    with pytest.raises(LayoutError, match="x of shape"):
+        conv.step(packed, state, floats(rng, 2, 6, 4).transpose(0, 2, 1))
+    with pytest.raises(DtypeError, match="x is float16"):
+        conv.step(packed, state, x.astype(np.float16))  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="x has shape"):
+        conv.step(packed, state, x[:, :0])
+    with pytest.raises(ShapeError, match="does not span the stride 4"):
+        conv.pack(w, stride=4)
+    with pytest.raises(RangeError, match="input_scale is None"):
+        conv.pack(w, dtype="int8")
+    with pytest.raises(RangeError, match="dilation is 2; a transposed"):
+        conv.pack(w, dilation=2, transposed=True)
+    with pytest.raises(ShapeError, match="bias"):
+        conv.pack(w, np.zeros(7, np.float32))
+    with pytest.raises(RangeError, match="batch is 0"):
+        conv.fresh(packed, 0)
