@@ -93,6 +93,8 @@ class Service:
             entered = True
             session, started = self._open(config, caller)
             yield m.Response(started)
+            if config.credit_ms:
+                session.give_credit()
             async for response in session.run(requests):
                 yield response
             self._count(session, "ended" if session.ended else "lost")

@@ -81,6 +81,7 @@ class Session:
         self._all_exported = asyncio.Event()
         self._drift, self._drift_ppm, self._drift_said_s = Drift(), drift_ppm, 0.0
         self._bad_said = False
+        self._credited = 0  # how far the client may send
         self._packet_ms = 0.0
         self.reason = "END"
 
@@ -247,8 +248,18 @@ class Session:
         if inlet.bad_samples and not self._bad_said:
             self._bad_said = True
             self._notice("BAD_SAMPLES", "samples that are NaN or Inf were silenced")
+        if self.config.credit_ms:
+            self.give_credit()
         if self.checkpoints is not None and self.checkpoints.due(inlet.position):
             await self._checkpoint()
+
+    def give_credit(self) -> None:
+        """Tell a client that keeps credit how far it may send: a ring beyond what was taken."""
+        ring = self.limits.ring_ms * self.inlet.format.rate_hz // 1000
+        until = self.inlet.position + ring
+        if until - self._credited >= ring // 4:
+            self._credited = until
+            self.outbox.put(m.Response(m.Credit(until)))
 
     async def _push(self, samples: Any, arrival: int) -> None:
         for chunk in self.inlet.chunks(samples):
