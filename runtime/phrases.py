@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
-STOP_WORDS = frozenset(
+_FILLER = (
     "a an the of to in on at is are was be being some any sound sounds noise noises audio please "
-    "hear hearing me my i want only just that this there it its from by s and with while as".split()
+    "hear hearing me my i want only just that this there it its from by s and with while as"
 )
+STOP_WORDS = frozenset(_FILLER.split())
 _ENDINGS = ("ings", "ing", "ers", "er", "ies", "es", "ed", "s")
 
 
@@ -54,7 +56,7 @@ def phrase_vector(text: str, size: int) -> NDArray[np.float32]:
         for n in (3, 4):
             for i in range(len(padded) - n + 1):
                 vector[_bucket("c:" + padded[i : i + n], size)] += 0.25
-    for first, second in zip(words, words[1:], strict=False):
+    for first, second in pairwise(words):
         vector[_bucket(f"p:{stem(first)} {stem(second)}", size)] += 0.7
     length = float(np.linalg.norm(vector))
     return vector / length if length else vector

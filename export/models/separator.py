@@ -108,14 +108,15 @@ class Separator(nn.Module):
         config = self.config
         padded = functional.pad(audio, (config.n_fft - config.hop, 0))
         frames = padded.unfold(-1, config.n_fft, config.hop)
-        return torch.fft.rfft(frames * self.analysis)
+        spectra: Tensor = torch.fft.rfft(frames * self.analysis)
+        return spectra
 
     def synthesis_matrix(self) -> Tensor:
         """[2 * (F - 1), latency]: real then imaginary parts of bins 1.. to windowed samples."""
         config = self.config
         unit = torch.eye(config.bins, device=self.synthesis.device)[1:]
         parts = torch.cat((torch.complex(unit, unit * 0), torch.complex(unit * 0, unit)))
-        tail = torch.fft.irfft(parts, config.n_fft)[:, -config.latency :]
+        tail: Tensor = torch.fft.irfft(parts, config.n_fft)[:, -config.latency :]
         return tail * self.synthesis
 
     def overlap_add(self, frames: Tensor) -> Tensor:
@@ -156,7 +157,8 @@ class Separator(nn.Module):
         g = torch.sigmoid(functional.linear(told, weight[:f], bias[:f]))
         turn = torch.tanh(functional.linear(told, weight[f:], bias[f:]))
         turn = turn * g[..., : self.config.rotated]
-        return g.unflatten(0, (b, q)), turn.unflatten(0, (b, q))
+        shape = (b, q, *g.shape[1:-1], -1)
+        return g.view(shape), turn.view(shape)
 
     def estimate(self, spectra: Tensor, query: Tensor) -> Tensor:
         """Audio [B, Q, T*hop] of what ``query`` asks, late by ``latency - hop`` samples.
@@ -179,8 +181,8 @@ class Separator(nn.Module):
             -1,
         )
         frames = functional.linear(parts, self.synthesis_matrix().T)
-        out = self.overlap_add(frames.flatten(0, 1)).unflatten(0, query.shape[:2])
-        return out.float()
+        out = self.overlap_add(frames.flatten(0, 1))
+        return out.view(*query.shape[:2], -1).float()
 
 
 class _Cell(nn.Module):
@@ -188,9 +190,9 @@ class _Cell(nn.Module):
 
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
-        weight = torch.cat((lstm.weight_ih_l0, lstm.weight_hh_l0), 1).detach()
-        self.weight = nn.Parameter(weight.clone())
-        self.bias = nn.Parameter((lstm.bias_ih_l0 + lstm.bias_hh_l0).detach().clone())
+        held = {name: value.detach() for name, value in lstm.named_parameters()}
+        self.weight = nn.Parameter(torch.cat((held["weight_ih_l0"], held["weight_hh_l0"]), 1))
+        self.bias = nn.Parameter(held["bias_ih_l0"] + held["bias_hh_l0"])
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """New ``h`` and ``c`` of input ``x`` and the old ones, all [..., D]."""

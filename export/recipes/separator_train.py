@@ -211,7 +211,7 @@ def train(
     cache: Path | None = None,
     begin: Path | None = None,
 ) -> Training:
-    """Train for ``minutes`` of wall clock (or ``steps``) and return the run; resumes from ``out``."""
+    """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``."""
     run = Training(config, out, seed, device)
     run.load()
     scenes = Scenes(Pools(data, seed=seed, cache=cache))
