@@ -46,6 +46,7 @@ from ossicle.runtime.bundle import Bundle, write_bundle
 from ossicle.runtime.errors import ExportError
 from ossicle.runtime.manifest import Graph, Manifest, Port, State
 
+METADATA_KEY = "ossicle.manifest"
 Whole = Callable[..., tuple[Tensor, ...]]
 _DTYPES = {
     "float32": torch.float32,
@@ -113,6 +114,7 @@ def finish(
     tolerance: float = 1e-4,
 ) -> Bundle:
     """Write a bundle with golden vectors of every program, made by running it once."""
+    content = {**content, **_with_manifest(manifest, content)}
     if golden_hops:
         with tempfile.TemporaryDirectory() as scratch:
             draft = write_bundle(Path(scratch) / "draft", manifest, content)
@@ -120,6 +122,20 @@ def finish(
         content = {**content, **vectors}
         manifest = msgspec.structs.replace(manifest, golden=entries)
     return write_bundle(place, manifest, content)
+
+
+def _with_manifest(manifest: Manifest, content: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Get the graphs with the manifest in their metadata, less what hashes them."""
+    carried = msgspec.structs.replace(manifest, files={}, golden=(), metrics=())
+    text = msgspec.json.encode(carried).decode()
+    made = {}
+    for graph in manifest.graphs.values():
+        if graph.file in content:
+            model = onnx.load_from_string(content[graph.file])
+            del model.metadata_props[:]
+            onnx.helper.set_model_props(model, {METADATA_KEY: text})
+            made[graph.file] = to_bytes(model)
+    return made
 
 
 def export_step(step: TorchStep, name: str, profile: Profile) -> bytes:

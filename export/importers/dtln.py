@@ -41,6 +41,7 @@ def draft(path: Path) -> Draft:
         sample_rate_hz=16000,
         hop=HOP,
         latency=FRAME,
+        lookahead=FRAME - HOP,
         latency_class="talk",
         level_range_dbfs=(-50.0, 0.0),
         graphs={"magnitude": first.entry("magnitude.onnx"), "basis": second.entry("basis.onnx")},

@@ -50,6 +50,7 @@ def draft(path: Path) -> Draft:
         sample_rate_hz=16000,
         hop=HOP,
         latency=N_FFT,
+        lookahead=N_FFT - HOP,
         latency_class="talk",
         level_range_dbfs=(-50.0, 0.0),
         graphs={"gtcrn": graph.entry("gtcrn.onnx")},

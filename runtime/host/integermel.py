@@ -19,6 +19,7 @@ from ossicle.runtime.host.framing import frames_of
 
 Floats = NDArray[np.float32]
 EXACT = 1 << 24
+TINY = np.float32(1e-30)
 
 
 def quantised_rows(rows: Floats) -> tuple[Floats, Floats]:
@@ -29,7 +30,7 @@ def quantised_rows(rows: Floats) -> tuple[Floats, Floats]:
     low = np.minimum(rows.min(axis=-1, keepdims=True), np.float32(0))
     high = np.maximum(rows.max(axis=-1, keepdims=True), np.float32(0))
     span = high - low
-    scale = np.where(span > 0, np.float32(255) / np.where(span > 0, span, 1), np.float32(1))
+    scale = np.where(span > TINY, np.float32(255) / np.maximum(span, TINY), np.float32(1))
     bottom, top = low * scale, high * scale
     from_low, from_high = np.float32(-128) - bottom, np.float32(127) - top
     nearer = (-128 + bottom) + (127 + top) > 0
