@@ -1,0 +1,260 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from ossicle.export.models import tagger as models  # noqa: E402
+from ossicle.export.recipes import tagger as recipe  # noqa: E402
+from ossicle.export.recipes import tagger_data as data  # noqa: E402
+from ossicle.export.recipes import tagger_train as training  # noqa: E402
+from ossicle.export.recipes.tagger_calibrate import Rule, agreement, calm, events_of  # noqa: E402
+from ossicle.export.recipes.tagger_teacher import (  # noqa: E402
+    MEL,
+    Weights,
+    Yamnet,
+    embed,
+    log_mel,
+    start_from,
+)
+from ossicle.runtime.errors import AudioError  # noqa: E402
+from ossicle.runtime.model import Model  # noqa: E402
+from ossicle.runtime.scene import alarms, everyday, speechlike  # noqa: E402
+from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS  # noqa: E402
+from ossicle.streaming.captions.tracker import ClassRule, Tracker  # noqa: E402
+
+TIERS = {"full": models.FULL, "tiny": models.TINY}
+
+
+def small_library() -> data.Library:
+    rng = np.random.default_rng(0)
+    clips = {
+        label: [everyday.synthesise("rain", rng, 2.0) if label not in everyday.KNOWN
+                else everyday.synthesise(label, rng, 2.0)]
+        for label in ENVIRONMENT
+    }  # fmt: skip
+    clips["speech"] = [speechlike.babble(rng, 2.0)]
+    clips["music"] = [alarms.synthesise("phone_ring", rng, 3.0, variant="tune")]
+    return data.Library(clips)
+
+
+def fake_yamnet() -> list[Weights]:
+    rng = np.random.default_rng(1)
+    out, width = [], 1
+    for cout in (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024):
+        first = width == 1
+        spread = rng.standard_normal((cout if first else width, 1, 3, 3)).astype(np.float32) / 3
+        point = rng.standard_normal((cout, width, 1, 1)).astype(np.float32) / float(np.sqrt(width))
+        bias = np.zeros(cout if first else width, np.float32)
+        out.append(
+            Weights(
+                spread,
+                bias,
+                None if first else point,
+                None if first else np.zeros(cout, np.float32),
+            )
+        )
+        width = cout
+    return out
+
+
+@pytest.fixture(scope="module")
+def pupils() -> training.Pupils:
+    torch.manual_seed(0)
+    made = training.Pupils()
+    for module in made.modules():  # statistics as after training: not the identity
+        if hasattr(module, "running_var") and module.running_var is not None:
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+    return made.eval()
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_stream_is_the_whole(pupils: training.Pupils, tier: str) -> None:
+    net = pupils.tagger(tier)
+    x = torch.randn(2, 40, 64)
+    with torch.no_grad():
+        scores, embedding, *_ = net(x, *net.fresh(2))
+        past, parts = net.fresh(2), []
+        for k in range(5):
+            step, deep, *past = net(x[:, 8 * k : 8 * k + 8], *past)
+            parts.append((step, deep))
+    torch.testing.assert_close(torch.cat([p[0] for p in parts], 1), scores, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.cat([p[1] for p in parts], 1), embedding, atol=1e-5, rtol=1e-4)
+    assert scores.shape == (2, 10, 20)
+    assert [tuple(p.shape[1:]) for p in past] == [shape for _, shape in net.memory_shapes()]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_nothing_depends_on_the_future(pupils: training.Pupils, tier: str) -> None:
+    net = pupils.tagger(tier)
+    x = torch.randn(1, 48, 64)
+    other = x.clone()
+    other[:, 24:] += 3
+    with torch.no_grad():
+        a, b = (net(v, *net.fresh(1))[0] for v in (x, other))
+    assert torch.equal(a[:, :6], b[:, :6])
+    assert not torch.equal(a[:, 6:], b[:, 6:])
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_folding_norms_changes_nothing(pupils: training.Pupils, tier: str) -> None:
+    x = torch.randn(1, 24, 64)
+    plain, folded = pupils.tagger(tier), recipe.fused(pupils.tagger(tier))
+    with torch.no_grad():
+        a, b = (net(x, *net.fresh(1)) for net in (plain, folded))
+    torch.testing.assert_close(a[0], b[0], atol=1e-5, rtol=1e-4)
+    assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in folded.modules())
+
+
+def test_tiers_stay_within_their_means() -> None:
+    full, tiny = models.Tagger(models.FULL), models.Tagger(models.TINY)
+    front_end = 100 * (257 * 64 + 512 * 9 * 2)  # mel matrix and a radix-2 transform, per second
+    assert sum(p.numel() for p in full.parameters()) <= 1_000_000
+    assert models.macs_per_second(models.FULL) + front_end <= 60e6
+    assert sum(p.numel() for p in tiny.parameters()) <= 125_000
+    assert models.macs_per_second(models.TINY) + front_end <= 30e6
+
+
+def test_the_trunk_is_yamnets_first_layers_looking_back() -> None:
+    layers = fake_yamnet()
+    trunk = models.Trunk(2)
+    start_from(trunk, layers)
+    shapes = models.Tagger(models.FULL).memory_shapes()[:2]
+    mel = torch.randn(1, 96, 64)
+    fresh = [torch.zeros(1, *shape) for _, shape in shapes]
+    with torch.no_grad():
+        ours = trunk(mel, fresh)[0][1]
+        theirs = Yamnet(layers[:2])
+        x = mel.unsqueeze(1)
+        for weights, stride in zip(theirs.layers, (2, 1), strict=True):
+            groups = 1 if weights.point is None else x.shape[1]
+            pads = (0, 1, 0, 1) if stride == 2 else (1, 1, 1, 1)
+            x = torch.nn.functional.pad(x, pads)
+            x = torch.conv2d(
+                x, torch.from_numpy(weights.spread), None, stride, groups=groups
+            ).relu()
+            if weights.point is not None:
+                x = torch.conv2d(x, torch.from_numpy(weights.point)).relu()
+    # the causal trunk pairs frames one earlier, and its second layer looks back, not around:
+    # heard one frame late, its row t + 2 is the centred row t
+    rolled = torch.roll(mel, 1, 1)
+    with torch.no_grad():
+        late = trunk(rolled, fresh)[0][1]
+    torch.testing.assert_close(late[:, :, 4:-1], x[:, :, 2:-3], atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(ours[:, :, 4:-1], x[:, :, 2:-3], atol=1e-2)
+
+
+def test_the_teacher_gives_an_embedding_per_patch() -> None:
+    mel = log_mel(np.random.default_rng(0).standard_normal(16_000 * 3).astype(np.float32) * 0.1)
+    assert mel.shape == (300, 64)
+    assert embed(Yamnet(fake_yamnet()), mel, 96).shape == (3, 1024)
+
+
+def test_a_bundle_says_and_does_what_was_trained(pupils: training.Pupils, tmp_path: Path) -> None:
+    torch.save(pupils.state_dict(), tmp_path / "pupils.pt")
+    rules = {
+        "rain": {"on": 0.7, "off": 0.2, "min_on_ms": 80, "min_off_ms": 240, "max_rise_ms": 200}
+    }
+    bundle = recipe.write(
+        "tiny", tmp_path / "pupils.pt", rules, tmp_path / "b", {"README.md": b"#"}
+    )
+    assert bundle.manifest.labels == LABELS
+    assert bundle.manifest.extra["thresholds"] == rules
+    assert bundle.manifest.extra["priority"]["smoke_alarm"] == "ALERT"
+    assert json.loads(json.dumps(bundle.manifest.programs["step"].ops[0].params)) == dict(MEL)
+    audio = np.random.default_rng(2).standard_normal(1280 * 6).astype(np.float32) * 0.1
+    model = Model.load(bundle)
+    state, streamed = model.open(batch=1), []
+    for k in range(6):
+        hop = audio[None, None, 1280 * k : 1280 * (k + 1)]
+        streamed.append(np.array(model.step(state, {"audio": hop})["scores"][0]))
+    net = pupils.tagger("tiny")
+    with torch.no_grad():
+        whole = net(torch.from_numpy(log_mel(audio))[None], *net.fresh(1))[0][0].numpy()
+    np.testing.assert_allclose(np.concatenate(streamed), whole, atol=2e-4)
+
+
+def test_activity_finds_the_sound_between_silences() -> None:
+    rng = np.random.default_rng(0)
+    x = np.zeros(32_000, np.float32)
+    x[8000:12_000] = 0.3 * rng.standard_normal(4000)
+    x[20_000:24_000] = 0.2 * rng.standard_normal(4000)
+    found = data.activity(x, "dog_bark")
+    assert [(round(a / 320), round(b / 320)) for a, b in found] == [(25, 38), (62, 75)]
+    assert data.activity(np.zeros(16_000, np.float32), "rain") == []
+    assert data.activity(np.zeros(10, np.float32), "rain") == []
+
+
+def test_scenes_are_their_seed_and_truth_is_theirs() -> None:
+    lib = small_library()
+    for seed in range(6):
+        one, two = (data.draw_scene(np.random.default_rng(seed), lib) for _ in range(2))
+        np.testing.assert_array_equal(one.samples, two.samples)
+        truth = data.frames_of(one)
+        assert truth.shape == (250, len(LABELS))
+        named = {e.label for e in one.events if e.label in LABELS and e.bursts}
+        assert {LABELS[k] for k in np.flatnonzero(truth.any(0))} <= named
+    assert np.abs(data.draw_clip(np.random.default_rng(0), lib).samples).max() > 0
+    for kind in ("silence", "white", "speech", "music", "unknown"):
+        assert calm(np.random.default_rng(0), lib, kind, 3).shape == (48_000,)
+
+
+def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="OSSICLE_DATA"):
+        data.load_library(tmp_path, [1])
+
+
+scores = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), min_size=1, max_size=60)
+
+
+@settings(max_examples=200)
+@given(scores, st.integers(0, 3), st.integers(1, 6), st.integers(0, 4))
+def test_calibration_hears_what_the_tracker_hears(
+    values: list[float], hold: int, pause: int, rise: int
+) -> None:
+    rule = Rule(0.5, 0.3, hold, pause, rise)
+    found = events_of(np.float32(values), rule)
+    tracker = Tracker([ClassRule("x", 0.5, 0.3, hold * 640, pause * 640, rise * 640)])
+    state, edges = tracker.open(), []
+    for i, value in enumerate(values):
+        edges += tracker.step(state, np.float32([value]), i * 640, i * 640 + 640)
+    edges += tracker.end(state)
+    heard = [(e.sound.onset // 640, (e.sound.offset or 0) // 640) for e in edges if e.ended]
+    assert found == heard
+
+
+def test_agreement_counts_events_and_frames() -> None:
+    exact = agreement([(10, 20)], [(10, 20)], 40)
+    assert exact == {"event_f1": 1.0, "frame_f1": 1.0, "recall": 1.0}
+    off = agreement([(16, 26)], [(10, 20)], 40)
+    assert off["event_f1"] == 0.0
+    assert off["frame_f1"] == pytest.approx(0.4)
+
+
+def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:
+    torch.manual_seed(0)
+    learner = training.Pupils()
+    rng = np.random.default_rng(0)
+    mel, truth = torch.randn(4, 96, 64), torch.zeros(4, 24, 20)
+    truth[:, :, 3] = 1
+    view, known = torch.zeros(4, 1, 1024), torch.ones(4)
+    optimiser = torch.optim.AdamW(learner.parameters(), 1e-3)
+    losses = []
+    for _ in range(6):
+        loss, parts = training.loss_of(learner(mel), truth, view, known)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        assert set(parts) == {"full", "tiny", "view"}
+    assert losses[-1] < 0.8 * losses[0]
+    varied, more, alone = training.vary(rng, mel.clone(), truth)
+    assert varied.shape == mel.shape
+    assert torch.isfinite(varied).all()
+    assert bool((more >= truth).all())
+    assert alone.dtype == torch.bool
