@@ -173,7 +173,8 @@ def _advance(
     for end, draft in sorted((o for o in open_ if o[0] <= now), key=lambda o: o[0]):
         op = CueOp.RETRACT if draft.cue_id % 11 == 0 else CueOp.CLOSE
         final = replace(draft, op=op, end=end, end_open=False)
-        cues += feed.step(state, [Stable(final, len(final.text))], max(end, cues[-1].audio_seen_sample))
+        seen = max(end, cues[-1].audio_seen_sample)
+        cues += feed.step(state, [Stable(final, len(final.text))], seen)
     return [o for o in open_ if o[0] > now]
 
 

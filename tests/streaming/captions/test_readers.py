@@ -223,9 +223,9 @@ def test_26_hours_turn_over_into_files_that_every_reader_takes(
 ) -> None:
     cues = make_feed(seed=2, count=320, gap_s=300.0, texts=["[dog barks]", "[rain falling]"])
     assert cues[-1].audio_seen_sample > 24 * 3600 * 16_000
-    for format in ("vtt", "srt"):
-        first = write(format, cues, tmp_path)
-        second = tmp_path / f"feed.001.{format}"
+    for kind in ("vtt", "srt"):
+        first = write(kind, cues, tmp_path)
+        second = tmp_path / f"feed.001.{kind}"
         assert second.is_file()
         for reader in (by_pycaption, by_ttconv):
             days = [reader(first), reader(second)]
