@@ -31,11 +31,16 @@ class CodecShape:
     encoder_fine: int = 128
     encoder_wide: int = 256
     encoder_blocks: int = 3
-    decoder_fine: int = 160
     decoder_wide: int = 256
-    decoder_blocks: int = 3
-    atoms: int = 192
-    kernel: int = 3  # frames a fine layer sees
+    stage_times: tuple[int, ...] = (2, 2, 5)  # 100, 200, 1000 frames a second
+    stage_widths: tuple[int, ...] = (256, 128, 64)
+    stage_hidden: tuple[int, ...] = (256, 128, 64)
+    stage_units: tuple[tuple[tuple[int, int], ...], ...] = (  # (kernel, dilation) of each unit
+        ((5, 1), (5, 4)),
+        ((5, 1), (5, 4)),
+        ((3, 1), (3, 3), (3, 9)),
+    )
+    kernel: int = 3  # frames a fine encoder layer sees
     context: int = 3  # hops of latent the decoder sees at once
 
     @property
@@ -158,85 +163,113 @@ class Encoder(nn.Module):
         return self.latent(x).float() + straight + functional.pad(loud, (0, s.latent - 1)), new
 
 
+class Unit(nn.Module):
+    """``x + W2 f(W1 dw(f(x)))``: a dilated depthwise filter, then two matrices; f leaks at 0.2."""
+
+    def __init__(self, width: int, hidden: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.kernel, self.dilation = kernel, dilation
+        self.history = (kernel - 1) * dilation  # frames
+        self.taps = nn.Parameter(torch.randn(kernel, width) * kernel**-0.5)
+        self.first = nn.Linear(width, hidden)
+        self.second = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, T, C]`` and ``[B, history, C]`` to ``[B, T, C]`` and the new history."""
+        steps = x.shape[1]
+        seen = torch.cat([state.to(x.dtype), leak(x)], dim=1)
+        if steps <= 64:  # one gather instead of a slice a tap: fewer operators in a graph
+            index = torch.arange(steps)[:, None] + torch.arange(self.kernel) * self.dilation
+            y = (seen[:, index] * self.taps).sum(dim=2)
+        else:
+            taps = self.taps.to(x.dtype)
+            y = seen[:, :steps] * taps[0]
+            for i in range(1, self.kernel):
+                at = i * self.dilation
+                y = torch.addcmul(y, seen[:, at : at + steps], taps[i])
+        return x + self.second(leak(self.first(y))), seen[:, steps:]
+
+
+def leak(x: Tensor) -> Tensor:
+    """Leaky rectifier, slope 0.2."""
+    return functional.leaky_relu(x, 0.2)
+
+
+class Stage(nn.Module):
+    """Frames at one rate to frames at a higher one, then residual units there.
+
+    ``[B, T, C] -> [B, T times, width]``; memory: one frame below, a history a unit.
+    """
+
+    def __init__(
+        self, width_in: int, width: int, times: int, hidden: int, units: tuple[tuple[int, int], ...]
+    ) -> None:
+        super().__init__()
+        self.width_in, self.width, self.times = width_in, width, times
+        self.up = CausalMix(width_in, times * width, 2)
+        self.units = nn.ModuleList(Unit(width, hidden, k, d) for k, d in units)
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the memory, without B."""
+        below: tuple[int, ...] = (1, self.width_in)
+        return [below, *((u.history, self.width) for u in self.units)]  # type: ignore[misc]
+
+    def lift(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The frames at the higher rate before the units."""
+        y, state = self.up(leak(x), state)
+        return y.reshape(y.shape[0], -1, self.width), state
+
+    def forward(self, x: Tensor, states: States) -> tuple[Tensor, States]:
+        """Frames and memory to frames and memory."""
+        x, state = self.lift(x, states[0])
+        new = [state]
+        for unit, old in zip(self.units, states[1:], strict=True):
+            x, state = unit(x, old)
+            new.append(state)
+        return x, new
+
+
 class Decoder(nn.Module):
     """Latents ``[B, T, D]`` to audio ``[B, 1, T hop]``, with no sample of delay.
 
-    Each fine frame emits ``3 fine_hop`` samples that begin with its own: the tail rings on into
-    the next frames, so nothing waits for an overlap from the future.
+    Stages at 100, 200 and 1000 frames a second, each a matrix up and a few units; a last matrix
+    over the four frames of 1 ms up to now gives 16 samples. Nothing waits for the future.
     """
 
     def __init__(self, shape: CodecShape) -> None:
         super().__init__()
         s = self.shape = shape
         self.enter = CausalMix(s.latent, s.decoder_wide, s.context)
-        self.wide = Block(s.decoder_wide, 2)
-        self.unfold = nn.Linear(s.decoder_wide, s.per_hop * s.decoder_fine)
-        self.fine = nn.ModuleList(Block(s.decoder_fine, s.kernel) for _ in range(s.decoder_blocks))
-        self.head = nn.Linear(s.decoder_fine, 2 * s.atoms)
-        self.emit = nn.Linear(s.atoms, 3 * s.fine_hop, bias=False)
-        self.gain = nn.Linear(s.context * s.latent, 1)
-        self.direct = nn.Linear(s.context * s.latent, s.hop, bias=False)
-        with torch.no_grad():
-            self.direct.weight.zero_()
-            self.direct.weight[:, 1 - s.latent :] = _cosines(s.latent - 1, s.hop).T
-            self.emit.weight.mul_(0.2)
-            self.head.bias.zero_()
-            self.head.bias[s.atoms :] = -4.0
-            self.gain.weight.zero_()
-            self.gain.weight[0, -s.latent] = 1.0  # latent 0 begins as the hop's log level
-            self.gain.bias.fill_(-2.5)
+        plan = zip(s.stage_widths, s.stage_times, s.stage_hidden, s.stage_units, strict=True)
+        below, stages = s.decoder_wide, []
+        for width, times, hidden, units in plan:
+            stages.append(Stage(below, width, times, hidden, units))
+            below = width
+        self.stages = nn.ModuleList(stages)
+        self.samples = s.hop // math.prod(s.stage_times)
+        self.leave = CausalMix(below, self.samples, 64 // self.samples)
 
     def initial(self, batch: int) -> States:
         """The memory of a stream that has decoded nothing."""
         s = self.shape
-        shapes = [(batch, s.context - 1, s.latent), (batch, 1, s.decoder_wide)]
-        shapes += [(batch, s.kernel - 1, s.decoder_fine)] * s.decoder_blocks
-        shapes += [(batch, 2, s.fine_hop), (batch, 1, s.fine_hop)]
-        return [torch.zeros(x) for x in shapes]
+        shapes: list[tuple[int, ...]] = [(s.context - 1, s.latent)]
+        for stage in self.stages:
+            shapes += stage.shapes()  # type: ignore[operator]
+        shapes += [(self.leave.kernel - 1, self.leave.width)]
+        return [torch.zeros(batch, *x) for x in shapes]
 
     def forward(self, latent: Tensor, states: States) -> tuple[Tensor, States]:
         """``[B, T, D]`` and the memory to ``[B, 1, T hop]`` and the new memory."""
-        s = self.shape
-        batch, steps = latent.shape[0], latent.shape[1]
-        seen = torch.cat([states[0], latent], dim=1)
-        around = torch.cat([seen[:, i : i + steps] for i in range(s.context)], dim=2)
-        x, kept = self.enter(latent, states[0])
-        new = [kept]
-        x, state = self.wide(x, states[1])
+        x, state = self.enter(latent, states[0])
+        new, at = [state], 1
+        for stage in self.stages:
+            count = 1 + len(stage.units)  # type: ignore[arg-type]
+            x, kept = stage(x, states[at : at + count])
+            new += kept
+            at += count
+        x, state = self.leave(leak(x), states[at])
         new.append(state)
-        with torch.autocast("cpu", enabled=False):
-            gain = torch.exp(self.gain(around).clamp(-12.0, 4.0))
-            direct = self.direct(around) * gain  # [B, T, hop]
-        x = self.unfold(functional.silu(x)).reshape(batch, -1, s.decoder_fine)
-        for block, state in zip(self.fine, states[2:], strict=False):
-            x, state = block(x, state)
-            new.append(state)
-        shape, log_gain = self.head(x).float().chunk(2, dim=2)
-        rays = self.emit(shape * torch.exp(log_gain.clamp(-12.0, 4.0))).float()
-        now, next_, after = rays.chunk(3, dim=2)  # [B, S, fine_hop] each
-        late2 = torch.cat([states[-2], after], dim=1)  # two frames late
-        late1 = torch.cat([states[-1], next_], dim=1)  # one frame late
-        fine = now.shape[1]
-        out = now + late1[:, :fine] + late2[:, :fine]
-        new += [late2[:, fine:], late1[:, fine:]]
-        return (out.reshape(batch, steps, s.hop) + direct).reshape(batch, 1, steps * s.hop), new
-
-
-@torch.no_grad()
-def calibrate(encoder: Encoder, decoder: Decoder, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Fits the untrained linear path to ``audio [B, T hop]``; mean and variance of the latent.
-
-    The latent is normalised to unit variance after this, so the way back is scaled to match:
-    an untrained codec then already passes the lowest 63 cosines of each hop at the right level.
-    """
-    latent, _ = encoder(audio[:, None], encoder.initial(len(audio)))
-    flat = latent.reshape(-1, latent.shape[2])
-    mean, var = flat.mean(dim=0), flat.var(dim=0)
-    width = len(mean)
-    decoder.direct.weight[:, 1 - width :] *= var[1:].sqrt()
-    decoder.gain.weight[0, -width] = 0.35 * var[0].sqrt()
-    decoder.gain.bias.fill_(float(0.35 * mean[0]))
-    return mean, var
+        return x.reshape(x.shape[0], 1, -1), new
 
 
 def macs_per_second(module: nn.Module, shape: CodecShape) -> float:
