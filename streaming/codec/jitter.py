@@ -157,9 +157,10 @@ class JitterRing:
             fresh |= self._keep(state, first + t, slot)
         if packet.past is not None:
             count = int(packet.past.shape[1])
+            oldest = first - count - (packet.frames if packet.far else 0)
             for t in range(count):
                 slot = Slot(packet.past[:, t : t + 1], redundant=True)
-                fresh |= self._keep(state, first - count + t, slot)
+                fresh |= self._keep(state, oldest + t, slot)
         return fresh
 
     def _keep(self, state: JitterState, index: int, slot: Slot) -> bool:

@@ -13,9 +13,10 @@ Header, one 32-bit big-endian word::
 Payload of a silence descriptor: 5 bytes (:class:`Noise`). Payload of codes, as bits, most
 significant first, zero-padded to whole bytes at the end::
 
-    with redundancy: depth - 1 (2 bits, 0..1), layers (6 bits, 1..63), then the first `layers`
-                     layers of the depth * frames frames before `sequence`, layer by layer,
-                     within a layer the oldest frame first
+    with redundancy: reach (2 bits: 0 the packet before, 1 the two packets before, 2 the second
+                     packet before alone), layers (6 bits, 1..63), then the first `layers` layers
+                     of those packets' frames (each taken to have as many frames as this one),
+                     layer by layer, within a layer the oldest frame first
     then             layer 0 of every frame, layer 1 of every frame, and so on
 
 A packet cut after the byte in which a layer ends is a packet of as many layers as it still holds,
@@ -87,6 +88,7 @@ class Packet:
     sequence: int  # of the first frame, modulo 65536
     codes: Codes  # [K, T], coarse layers first; K = 0 for silence
     past: Codes | None = None  # [K, T] of the frames before: T = 1 or 2 times codes' T
+    far: bool = False  # past is of the second packet before, not of the one before
     noise: Noise | None = None  # silence: what to fill these frames with
     reset: bool = False
 
@@ -138,8 +140,8 @@ def write(packet: Packet, layout: CodeLayout) -> bytes:
     else:
         past = packet.past
         _check_codes(past, layout)
-        depth = past.shape[1] // packet.frames
-        lead = [(depth - 1) << 6 | past.shape[0], *_in_order(past), *values]
+        reach = 2 if packet.far else past.shape[1] // packet.frames - 1
+        lead = [reach << 6 | past.shape[0], *_in_order(past), *values]
         lead_widths = (8, *_plan(layout.widths[: past.shape[0]], past.shape[1]), *widths)
         word, size = bits.pack(lead, lead_widths), sum(lead_widths)
     return header.to_bytes() + bits.to_bytes(word, size)
@@ -171,7 +173,8 @@ def read(data: bytes | memoryview, layout: CodeLayout) -> Packet:
     split = len(lead_widths)
     past = _shaped(values[:split], lead_layers, lead_frames, layout) if header.redundancy else None
     codes = _shaped(values[split:], layers, header.frames, layout)
-    return Packet(header.sequence, codes, past, reset=header.reset)
+    far = header.redundancy and payload[0] >> 6 == 2
+    return Packet(header.sequence, codes, past, far, reset=header.reset)
 
 
 def thin(data: bytes, layers: int, layout: CodeLayout) -> bytes:
@@ -227,6 +230,8 @@ def _header_of(packet: Packet) -> Header:
             f"redundancy of shape {past.shape} beside {packet.frames} frames; once or twice as "
             "many frames expected"
         )
+    if packet.far and (past is None or past.shape[1] != packet.frames):
+        raise PacketError("far redundancy is of one packet, the second one before")
     return Header(
         packet.sequence, packet.layers, packet.frames,
         past is not None, packet.noise is not None, packet.reset,
@@ -235,12 +240,18 @@ def _header_of(packet: Packet) -> Header:
 
 def _check_codes(codes: Codes, layout: CodeLayout) -> None:
     layout.check(codes.shape[0])
-    limits = np.array(layout.books[: codes.shape[0]])[:, None]
-    if (codes < 0).any() or (codes >= limits).any():
+    if codes.dtype != np.int32:
+        raise PacketError(f"codes of dtype {codes.dtype}; int32 expected")
+    if (codes.view(np.uint32) >= _limits(layout.books)[: codes.shape[0]]).any():
         raise PacketError(
             f"codes from {codes.min()} to {codes.max()}; 0 to {min(layout.books) - 1} allowed "
             "(a frame with absent layers is cut, not sent)"
         )
+
+
+@lru_cache(maxsize=64)
+def _limits(books: tuple[int, ...]) -> NDArray[np.uint32]:
+    return np.array(books, np.uint32)[:, None]
 
 
 def _in_order(codes: Codes) -> list[int]:
@@ -262,13 +273,13 @@ def _measure(header: Header, payload: memoryview, layout: CodeLayout) -> tuple[i
     if header.redundancy:
         if not payload:
             raise PacketError("packet ends where its redundancy should begin")
-        depth, lead_layers = (payload[0] >> 6) + 1, payload[0] & 63
-        if depth > MAX_DEPTH or not 1 <= lead_layers <= layout.layers:
+        reach, lead_layers = payload[0] >> 6, payload[0] & 63
+        if reach > 2 or not 1 <= lead_layers <= layout.layers:
             raise PacketError(
-                f"redundancy of {depth} packets and {lead_layers} layers; at most {MAX_DEPTH} "
-                f"packets and 1 to {layout.layers} layers allowed"
+                f"redundancy of reach {reach} and {lead_layers} layers; 0 to 2 and 1 to "
+                f"{layout.layers} layers allowed"
             )
-        lead_frames = depth * header.frames
+        lead_frames = (2 if reach == 1 else 1) * header.frames
     for layers in range(header.layers, 0, -1):
         size = _payload_bits(header, lead_layers, lead_frames, layers, layout)
         if (size + 7) // 8 == len(payload):

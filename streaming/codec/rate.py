@@ -24,7 +24,8 @@ class Plan:
     layers: int
     frames: int = 1  # per packet
     redundant_layers: int = 0
-    depth: int = 0  # packets back: 0, 1 or 2
+    depth: int = 0  # packets back that ride along: 0, 1 or 2
+    far: bool = False  # of the two, only the one that lies farther back
 
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= MAX_FRAMES or self.depth not in (0, 1, 2):
@@ -32,14 +33,19 @@ class Plan:
                 f"{self.frames} frames a packet, redundancy of {self.depth} packets; "
                 f"1 to {MAX_FRAMES} and 0 to 2 allowed"
             )
-        if (self.redundant_layers == 0) is not (self.depth == 0) or self.layers < 1:
+        if (
+            (self.redundant_layers == 0) is not (self.depth == 0)
+            or self.layers < 1
+            or (self.far and self.depth != 2)
+        ):
             raise PacketError(
                 f"{self.layers} layers, {self.redundant_layers} redundant of {self.depth} packets"
             )
 
     def bits(self, layout: CodeLayout) -> int:
         """Payload bits of one packet."""
-        lead = 8 + layout.bits(self.redundant_layers) * self.depth * self.frames
+        copies = 1 if self.far else self.depth
+        lead = 8 + layout.bits(self.redundant_layers) * copies * self.frames
         return layout.bits(self.layers) * self.frames + (lead if self.depth else 0)
 
 

@@ -81,7 +81,8 @@ class Sender:
         codes = np.concatenate([frame[: plan.layers] for frame in state.held], axis=1)
         first = state.next - len(state.held)
         past = self._past(state, len(state.held), plan)
-        packet = Packet(first % SEQUENCES, codes, past, reset=state.reset)
+        far = plan.far and past is not None
+        packet = Packet(first % SEQUENCES, codes, past, far, reset=state.reset)
         keep = MAX_DEPTH * plan.frames
         state.history = [*state.history, *state.held][-keep:]
         state.held = []
@@ -89,9 +90,9 @@ class Sender:
 
     def _past(self, state: SenderState, frames: int, plan: Plan) -> Codes | None:
         depth = min(plan.depth, len(state.history) // frames)
-        if depth == 0 or plan.redundant_layers == 0 or state.reset:
+        if depth == 0 or state.reset or (plan.far and depth < MAX_DEPTH):
             return None
-        old = state.history[-depth * frames :]
+        old = state.history[-depth * frames :][: frames if plan.far else None]
         return np.concatenate([frame[: plan.redundant_layers] for frame in old], axis=1)
 
     def _seal(self, state: SenderState, packet: Packet, first: int) -> Sent:

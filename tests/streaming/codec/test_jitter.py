@@ -58,14 +58,15 @@ def check_order(frames: list[Frame], first: int = 0) -> None:
     duplicate=st.sampled_from([0.0, 0.2]),
     delay=st.integers(0, 8),
     depth=st.integers(0, 2),
+    far=st.booleans(),
     first=st.sampled_from([0, 65_500, 2**31 - 50, 2**40]),
     seed=st.integers(0, 1000),
 )
 def test_frames_leave_once_and_in_order(
     count: int, frames: int, loss: float, jitter_ms: float, duplicate: float, delay: int,
-    depth: int, first: int, seed: int,
+    depth: int, far: bool, first: int, seed: int,
 ) -> None:  # fmt: skip
-    packets = send(count, Plan(6, frames, 2 if depth else 0, depth), first)
+    packets = send(count, Plan(6, frames, 2 if depth else 0, depth, far and depth == 2), first)
     link = BadLink(loss, 1.5, jitter_ms=jitter_ms, duplicate=duplicate, seed=seed)
     arrived = [a.packet for a in link.carry(packets, 20.0 * frames)]
     got, counts = receive(JitterRing(delay), arrived, first)
@@ -103,6 +104,19 @@ def test_redundancy_mends_what_it_reaches(depth: int, frames: int) -> None:
     assert [f.index for f in mended] == list(range(4 * frames, (4 + depth) * frames))
     assert all(f.codes is not None and f.codes.shape[0] == 2 for f in mended)
     check_order(got)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_far_redundancy_mends_one_packet_or_both_of_a_burst(frames: int) -> None:
+    packets = send(60, Plan(6, frames, 2, 2, far=True))
+    for lost in ([4], [4, 5], [4, 7]):
+        got, counts = receive(
+            JitterRing(3 * frames), [p for i, p in enumerate(packets) if i not in lost]
+        )
+        assert (counts["lost"], counts["recovered"]) == (0, len(lost) * frames)
+        check_order(got)
+    _, counts = receive(JitterRing(3 * frames), packets[:4] + packets[5:6] + packets[7:])
+    assert counts["lost"] == frames  # the packet that carried it was lost too
 
 
 @pytest.mark.parametrize(("delay", "kind"), [(0, "lost"), (1, "coded")])

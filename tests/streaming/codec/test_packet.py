@@ -46,11 +46,11 @@ def packets(draw: st.DrawFn) -> tuple[Packet, CodeLayout]:
         empty = np.empty((0, frames), np.int32)
         return Packet(sequence, empty, noise=noise, reset=reset), layout
     codes = codes_of(draw, layout, draw(st.integers(1, layout.layers)), frames)
-    past = None
+    past, far = None, False
     if draw(st.booleans()):
-        depth, low = draw(st.integers(1, 2)), draw(st.integers(1, layout.layers))
-        past = codes_of(draw, layout, low, depth * frames)
-    return Packet(sequence, codes, past, reset=reset), layout
+        reach, low = draw(st.integers(0, 2)), draw(st.integers(1, layout.layers))
+        past, far = codes_of(draw, layout, low, (2 if reach == 1 else 1) * frames), reach == 2
+    return Packet(sequence, codes, past, far, reset=reset), layout
 
 
 def same(one: Packet, two: Packet) -> bool:
@@ -60,7 +60,8 @@ def same(one: Packet, two: Packet) -> bool:
     return (
         past
         and np.array_equal(one.codes, two.codes)
-        and (one.sequence, one.noise, one.reset) == (two.sequence, two.noise, two.reset)
+        and (one.sequence, one.noise, one.reset, one.far)
+        == (two.sequence, two.noise, two.reset, two.far)
     )
 
 
@@ -99,7 +100,8 @@ def test_thinning_equals_encoding_with_fewer_layers(
 ) -> None:
     packet, layout = case
     thinned = thin(write(packet, layout), layers, layout)
-    less = Packet(packet.sequence, packet.codes[:layers], packet.past, packet.noise, packet.reset)
+    few = packet.codes[:layers]
+    less = Packet(packet.sequence, few, packet.past, packet.far, packet.noise, packet.reset)
     assert thinned == write(less, layout)
     assert thin(thinned, layers, layout) == thinned
 
@@ -151,6 +153,8 @@ def test_any_bytes_are_a_packet_or_an_error(data: bytes, layout: CodeLayout) -> 
         (Packet(0, np.zeros((0, 1), np.int32)), "not both or neither"),
         (Packet(0, np.zeros((1, 1), np.int32), noise=Noise(40)), "not both or neither"),
         (Packet(0, np.zeros((1, 2), np.int32), np.zeros((1, 3), np.int32)), "once or twice"),
+        (Packet(0, np.zeros((1, 1), np.int32), np.zeros((1, 2), np.int32), True), "second one"),
+        (Packet(0, np.zeros((1, 1), np.int64)), "int64"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(packet: Packet, why: str) -> None:
@@ -170,7 +174,7 @@ def test_what_cannot_be_sent_is_refused(packet: Packet, why: str) -> None:
         (b"\x28\x00\x00\x00\xff\0\0\0\0", "noise level 255"),
         (b"\x21\xf0\x00\x00" + bytes(40), "31 layers"),
         (b"\x30\x10\x00\x00", "redundancy should begin"),
-        (b"\x30\x10\x00\x00\xc1\0\0\0", "4 packets"),
+        (b"\x30\x10\x00\x00\xc1\0\0\0", "reach 3"),
         (b"\x20\x10\x00\x00\x00", "1 bytes is not"),
         (b"\x20\x10\x00\x00\x00\x01", "padding"),
     ],

@@ -1,0 +1,215 @@
+"""What one 20 ms frame costs: encode, quantise, decode, for one stream and for sixteen at once.
+
+One core, one thread, medians of the thread's CPU time (equal to the wall's on an idle core);
+every model and the peer take turns, twenty hops at a time, in one process, so that whatever else
+the machine does falls on all of them alike. The peer is Lyra v2 as its authors run it: TFLite with
+XNNPACK for both networks, without it for the quantiser.
+
+    python benchmarks/codec_speed.py [--models codec-16k lyra] [--lyra FOLDER] [--out FILE.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ossicle.runtime import snapshot
+from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.model import Model
+from ossicle.runtime.task import InlineRun, PacketEvent
+from ossicle.streaming.codec.layout import layout_of
+from ossicle.streaming.codec.packet import Packet, read, write
+from ossicle.streaming.codec.quantiser import make_quantiser
+from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask
+
+BARS = {"one stream": 425.0, "sixteen, a stream": 200.0, "quantiser": 12.0, "state": 120.0}
+TURN, WARM = 20, 5
+Step = Callable[[NDArray[np.float32]], object]
+
+
+def lyra_peer(folder: Path) -> Step:
+    """Return one frame of Lyra in TFLite at 9.2 kbps (46 layers), both ways."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    nets = []
+    for name in ("soundstream_encoder", "lyragan"):
+        net = Interpreter(str(folder / f"{name}.tflite"), num_threads=1)
+        net.allocate_tensors()
+        nets.append((net, net.get_input_details()[0], net.get_output_details()[0]))
+    books = Interpreter(
+        str(folder / "quantizer.tflite"), num_threads=1, experimental_op_resolver_type=plain
+    )
+    encode, decode = (books.get_signature_runner(n) for n in ("encode", "decode"))
+
+    def run(place: int, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        net, given, made = nets[place]
+        net.set_tensor(given["index"], array.reshape(given["shape"]))
+        net.invoke()
+        return np.array(net.get_tensor(made["index"]))
+
+    def step(samples: NDArray[np.float32]) -> object:
+        latent = run(0, samples)
+        codes = encode(input_frames=latent.reshape(1, 1, 64), num_quantizers=np.int32(46))
+        found = decode(encoding_indices=codes["output_0"].reshape(46, 1, 1).astype(np.int32))
+        return run(1, found["output_0"])
+
+    return step
+
+
+def model_step(model: Model, batch: int) -> tuple[Step, Step]:
+    """Return one frame of a codec bundle for ``batch`` streams: encode with quantiser, decode."""
+    encoder, decoder = model.open(batch, "encode"), model.open(batch, "decode")
+    names = [model.program(p) for p in ("encode", "decode")]
+    given, coded, heard = names[0].inputs[0].name, names[1].inputs[0].name, names[0].outputs[0].name
+    held: dict[str, Any] = {}
+
+    def encode(samples: NDArray[np.float32]) -> object:
+        rows = np.repeat(samples[None, None], batch, axis=0)
+        held["codes"] = model.step(encoder, {given: rows})[heard]
+        return held["codes"]
+
+    def decode(_: NDArray[np.float32]) -> object:
+        return model.step(decoder, {coded: held["codes"]})
+
+    return encode, decode
+
+
+def quantiser_step(model: Model) -> Step | None:
+    """Return the search of one frame, alone."""
+    for op in model.program("encode").ops:
+        if op.op == "rvq_encode":
+            quantiser = make_quantiser(model.bundle.array(op.params["books"]))
+            rng = np.random.default_rng(0)
+            rows = rng.standard_normal((64, quantiser.width)).astype(np.float32)
+            turn = iter(range(10**9))
+            return lambda _: quantiser.encode(rows[next(turn) % 64 :][:1])
+    return None
+
+
+def packet_step(model: Model) -> Step:
+    """Return writing and reading the packet of one frame."""
+    layout = layout_of(model.bundle)
+    top = np.array(layout.books)[:, None]
+    codes = np.random.default_rng(0).integers(0, top).astype(np.int32)
+    return lambda _: read(write(Packet(7, codes), layout), layout)
+
+
+def task_step(model: Model) -> Step:
+    """Return one frame through both tasks, packets between them: what a duplex call costs."""
+    sender = InlineRun(EncodeTask(model.bundle), model)
+    receiver = InlineRun(DecodeTask(model.bundle, delay=2), model)
+    form = AudioFormat(model.manifest.sample_rate_hz)
+    at = iter(range(0, 10**12, model.manifest.hop))
+
+    def step(samples: NDArray[np.float32]) -> object:
+        for event in sender.feed(Chunk(samples[None], next(at), form)):
+            if isinstance(event, PacketEvent):
+                receiver.feed(event.packet)
+        return None
+
+    return step
+
+
+def state_kb(model: Model) -> dict[str, float]:
+    """Return what one stream remembers, both ways, after two seconds."""
+    hop, form = model.manifest.hop, AudioFormat(model.manifest.sample_rate_hz)
+    sender = InlineRun(EncodeTask(model.bundle), model)
+    receiver = InlineRun(DecodeTask(model.bundle, delay=2), model)
+    noise = np.random.default_rng(0).standard_normal((1, 100 * hop)).astype(np.float32) / 10
+    for event in sender.feed(Chunk(noise, 0, form)):
+        if isinstance(event, PacketEvent):
+            receiver.feed(event.packet)
+    networks = sum(model.memory_bytes(p) for p in ("encode", "decode"))
+    tasks = sum(len(snapshot.dump(run.state)) for run in (sender, receiver))
+    return {"networks": round(networks / 1024, 1), "tasks": round(tasks / 1024, 1)}
+
+
+def measure(steps: dict[str, Step], hop: int, hops: int) -> dict[str, dict[str, float]]:
+    """Return CPU microseconds of every step, taken in turns of ``TURN`` hops after ``WARM``."""
+    rng = np.random.default_rng(1)
+    audio = (0.1 * rng.standard_normal((TURN + WARM, hop))).astype(np.float32)
+    spent: dict[str, list[int]] = {name: [] for name in steps}
+    for _ in range(-(-hops // TURN)):
+        for name, step in steps.items():
+            for i, samples in enumerate(audio):
+                begin = time.thread_time_ns()
+                step(samples)
+                if i >= WARM:
+                    spent[name].append(time.thread_time_ns() - begin)
+    return {
+        name: {
+            "median_us": round(float(np.median(times)) / 1e3, 1),
+            "p10_us": round(float(np.percentile(times, 10)) / 1e3, 1),
+            "p99_us": round(float(np.percentile(times, 99)) / 1e3, 1),
+        }
+        for name, times in spent.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["codec-16k", "lyra"])
+    parser.add_argument("--lyra", type=Path, help="folder of Lyra's three TFLite files: the peer")
+    parser.add_argument("--hops", type=int, default=500)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    steps: dict[str, Step] = {}
+    models = [Model.load(name) for name in args.models]
+    for model in models:
+        for batch in (1, 16):
+            encode, decode = model_step(model, batch)
+            steps[f"{model.name} encode x{batch}"] = encode
+            steps[f"{model.name} decode x{batch}"] = decode
+        quantise = quantiser_step(model)
+        if quantise is not None:
+            steps[f"{model.name} quantise"] = quantise
+        steps[f"{model.name} packet"] = packet_step(model)
+        steps[f"{model.name} both tasks"] = task_step(model)
+    if args.lyra is not None:
+        steps["lyra in TFLite"] = lyra_peer(args.lyra)
+    hop = models[0].manifest.hop
+    if any(m.manifest.hop != hop for m in models):
+        parser.error("models of one hop can be compared in one run")
+    table = measure(steps, hop, args.hops)
+    result: dict[str, Any] = {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "machine": platform.processor() or platform.machine(), "load": os.getloadavg()[0],
+        "bars_us": BARS, "steps": table, "models": {},
+    }  # fmt: skip
+    for model in models:
+        one, many = (
+            sum(table[f"{model.name} {way} x{batch}"]["median_us"] for way in ("encode", "decode"))
+            for batch in (1, 16)
+        )
+        result["models"][model.name] = {
+            "one stream, us a frame": round(one, 1),
+            "sixteen streams, us a frame and stream": round(many / 16, 1),
+            "quantiser, us": table.get(f"{model.name} quantise", {}).get("median_us"),
+            "state, KB": state_kb(model),
+        }
+        print(model.name, result["models"][model.name])
+    for name, row in table.items():
+        print(f"{name:28s} median {row['median_us']:8.1f} us   p99 {row['p99_us']:9.1f}")
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
