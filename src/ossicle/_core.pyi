@@ -17,3 +17,104 @@ class Books:
     def decode(self, codes: NDArray[np.int32], out: NDArray[np.float32]) -> None: ...
     @property
     def integer(self) -> bool: ...
+
+class Matrix:
+    def __init__(
+        self,
+        rows: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+        kind: int,
+        input_scale: float,
+    ) -> None: ...
+    @property
+    def padded(self) -> int: ...
+
+def conv_step(
+    weights: Matrix,
+    x: NDArray[np.float32],
+    ring: NDArray[Any],
+    position: NDArray[np.int64],
+    stride: int,
+    dilation: int,
+    out: NDArray[np.float32],
+) -> None: ...
+def gru_step(
+    input: Matrix,
+    hidden: Matrix,
+    x: NDArray[np.float32],
+    h: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None: ...
+def attention_step(
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    v: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    values: NDArray[np.float32],
+    position: NDArray[np.int64],
+    window: int,
+    scale: float,
+    base: float,
+    interleaved: bool,
+    active: NDArray[np.bool_] | None,
+    out: NDArray[np.float32],
+) -> None: ...
+def cross_step(
+    q: NDArray[np.float32],
+    keys: NDArray[np.float32],
+    values: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    scale: float,
+    out: NDArray[np.float32],
+) -> None: ...
+def combine(
+    terms: list[NDArray[np.float32]], weights: NDArray[np.float32], out: NDArray[np.float32]
+) -> None: ...
+def snake(
+    x: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+    inverse: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None: ...
+def log_mel(
+    spectrum: NDArray[np.complex64],
+    first: NDArray[np.int32],
+    length: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    power: int,
+    offset: float,
+    floor: float,
+    log_scale: float,
+    out: NDArray[np.float32],
+) -> None: ...
+def pack_bits(values: NDArray[np.uint32], width: int) -> bytes: ...
+def unpack_bits(data: bytes, count: int, width: int) -> NDArray[np.uint32]: ...
+def frame(
+    history: NDArray[np.float32], x: NDArray[np.float32], hop: int, out: NDArray[np.float32]
+) -> None: ...
+def overlap_add(
+    tail: NDArray[np.float32], frames: NDArray[np.float32], hop: int, out: NDArray[np.float32]
+) -> None: ...
+
+class SampleRing:
+    def __init__(self, samples: int, channels: int) -> None: ...
+    def push(self, frames: NDArray[np.float32]) -> int: ...
+    def pop(self, out: NDArray[np.float32]) -> int: ...
+    def __len__(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+
+class CubinLauncher:
+    def __init__(self, cubin: str, library: str = "libcuda.so.1") -> None: ...
+    def launch(
+        self,
+        function: str,
+        grid: tuple[int, int, int],
+        warps: int,
+        shared: int,
+        pointers: list[int],
+        integers: list[int],
+        stream: int = 0,
+    ) -> None: ...
