@@ -65,5 +65,7 @@ def npz(arrays: Arrays) -> bytes:
         for name in sorted(arrays):
             member = io.BytesIO()
             np.save(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue())
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue()
+            )
     return out.getvalue()

@@ -24,7 +24,9 @@ Progress = Callable[[str, int, int], None]  # file name, bytes so far, bytes in 
 class _SafeRedirect(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything less."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
             raise DownloadError(

@@ -73,4 +73,6 @@ def _check(model: str, file: RemoteFile) -> None:
     if scheme not in ("https", "http") or not file.name or file.name in (".", ".."):
         raise DownloadError(f"{model}: {file.url!r} is not an http(s) address of a file")
     if len(file.sha256) != 64 or not 0 < file.size <= MAX_SIZE:
-        raise DownloadError(f"{model}: {file.name} has no SHA-256 of 64 digits, or size {file.size}")
+        raise DownloadError(
+            f"{model}: {file.name} has no SHA-256 of 64 digits, or size {file.size}"
+        )

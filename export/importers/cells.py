@@ -31,9 +31,7 @@ def gates_in_order(weight: Array, have: str, want: str = "ifoc") -> Array:
     return np.ascontiguousarray(np.concatenate([parts[k] for k in want], axis=-1))
 
 
-def gru_cell(
-    g: StepWriter, x: str, h: str, w: Array, r: Array, bias: Array, rbias: Array
-) -> str:
+def gru_cell(g: StepWriter, x: str, h: str, w: Array, r: Array, bias: Array, rbias: Array) -> str:
     """Get the next ``h`` (``[B, H]``) of a GRU whose reset gate acts after the product.
 
     ``w`` ``[3H, I]``, ``r`` ``[3H, H]`` with gates in the order update, reset, new (ONNX
@@ -49,9 +47,7 @@ def gru_cell(
         [bias[: 2 * width] + rbias[: 2 * width], bias[2 * width :], rbias[2 * width :]]
     )
     gates = g.node("Gemm", g.concat(x, h, axis=1), g.weight(kernel), g.weight(total))
-    soft, new, held = g.nodes(
-        "Split", gates, g.ints(2 * width, width, width), outputs=3, axis=1
-    )
+    soft, new, held = g.nodes("Split", gates, g.ints(2 * width, width, width), outputs=3, axis=1)
     z, reset = g.nodes("Split", g.node("Sigmoid", soft), outputs=2, axis=1, num_outputs=2)
     fresh = g.node("Tanh", g.node("Add", new, g.node("Mul", reset, held)))
     return g.node("Add", fresh, g.node("Mul", z, g.node("Sub", h, fresh)))

@@ -107,7 +107,9 @@ class Weights:
     def get(self, name: str, *shape: int) -> Array:
         """Get the float32 array ``name``, which must have ``shape`` (-1 for any length)."""
         if name not in self._arrays:
-            raise ExportError(f"{self.label} has no weight {name!r}; it is not a {self.family} file")
+            raise ExportError(
+                f"{self.label} has no weight {name!r}; it is not a {self.family} file"
+            )
         return checked(self._arrays[name], shape, name, self.label)
 
 
@@ -150,7 +152,5 @@ class InOrder:
                 raise ExportError(
                     f"{self.label}: a {kind} has {len(found)} weights; {len(shapes)} expected"
                 )
-            return [
-                checked(a, s, kind, self.label) for a, s in zip(found, shapes, strict=True)
-            ]
+            return [checked(a, s, kind, self.label) for a, s in zip(found, shapes, strict=True)]
         raise ExportError(f"{self.label} has too few {kind} nodes; it is another architecture")

@@ -131,5 +131,3 @@ def _labels(path: Path) -> tuple[str, ...] | None:
     if len(names) != CLASSES:
         raise ExportError(f"{path.name} names {len(names)} classes; {CLASSES} are expected")
     return names
-
-

@@ -180,7 +180,8 @@ class Unit(nn.Module):
         seen = torch.cat([state.to(x.dtype), leak(x)], dim=1)
         if steps <= 64:  # one gather instead of a slice a tap: fewer operators in a graph
             index = torch.arange(steps)[:, None] + torch.arange(self.kernel) * self.dilation
-            y = (seen[:, index] * self.taps).sum(dim=2)
+            near = seen.index_select(1, index.reshape(-1))
+            y = (near.reshape(x.shape[0], steps, *self.taps.shape) * self.taps).sum(dim=2)
         else:
             taps = self.taps.to(x.dtype)
             y = seen[:, :steps] * taps[0]
