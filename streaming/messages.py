@@ -149,6 +149,9 @@ class TaskStarted:
     latency_class: LatencyClass | None = None
     deadline_ms: int = 0
     kbps: float = 0.0
+    codec_identity: bytes = b""  # of codecs: what turns codes into sound
+    books: tuple[int, ...] = ()  # of codecs: codes in each layer
+    delay_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)

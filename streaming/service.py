@@ -31,7 +31,7 @@ from ossicle.streaming.resume import SnapshotStore, Token
 from ossicle.streaming.seam import Batch, StreamEngine
 from ossicle.streaming.security import ANYONE, Denied, Grant
 from ossicle.streaming.session import Branch, Session
-from ossicle.streaming.tasks import build, ladder_options, model_of
+from ossicle.streaming.tasks import build, codec_facts, ladder_options, model_of
 from ossicle.streaming.version import VERSION
 
 log = logging.getLogger("ossicle.service")
@@ -191,7 +191,7 @@ class Service:
         if not caller.grant.allows_model(name):
             raise Denied(f"the token does not allow model {name}", known=True)
         model = self.engine.model(name)
-        task = build(spec, model.bundle, config.pace == "live")
+        task = build(spec, model, config.pace == "live")
         manifest = model.manifest
         fitting = LatencyClass.fitting(1000 * task.latency / manifest.sample_rate_hz)
         started = m.TaskStarted(
@@ -206,6 +206,8 @@ class Service:
             spec.latency_class or fitting,
             round(spec.deadline_ms or 0),
             float(spec.options.get("kbps") or 0.0),
+            *codec_facts(model),
+            delay_samples=manifest.delay,
         )
         outlet = Outlet(
             spec.track,

@@ -6,9 +6,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ossicle.runtime.audiotask import AudioTask
-from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import WireError
+from ossicle.runtime.model import Model
 from ossicle.runtime.task import Task
 from ossicle.streaming.messages import KINDS, Rung, TaskSpec
 
@@ -17,7 +16,7 @@ BUILT_IN = {
     "encode": "codec-16k",
     "decode": "codec-16k",
     "separate": "separate-16k",
-    "enhance": "separate-16k",
+    "enhance": "separate-16k-talk",
 }
 TASK_OF_BUNDLE = {  # kinds that a bundle of this manifest task can run
     "caption": ("caption",),
@@ -34,33 +33,33 @@ def model_of(spec: TaskSpec) -> str:
     return spec.model or BUILT_IN[spec.kind]
 
 
-def build(spec: TaskSpec, bundle: Bundle, live: bool) -> Task:
+def build(spec: TaskSpec, model: Model, live: bool) -> Task:
     """Return the task for ``spec``.
 
     Raises:
         WireError: the bundle is for something else, or an option is out of range.
     """
-    offered = TASK_OF_BUNDLE.get(bundle.manifest.task, ())
+    offered = TASK_OF_BUNDLE.get(model.manifest.task, ())
     if spec.kind not in offered:
         raise WireError(
-            f"model {bundle.manifest.name} does {', '.join(offered) or bundle.manifest.task}, not "
+            f"model {model.name} does {', '.join(offered) or model.manifest.task}, not "
             f"{spec.kind}; ListModels says which models do",
             field="config.tasks.model",
         )
-    return _BUILDERS[spec.kind](bundle, spec.options, live)
+    return _BUILDERS[spec.kind](model, spec.options, live)
 
 
-def _caption(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+def _caption(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     given: dict[str, Any] = {"live": live}
     for ours, theirs in (("min_score", "min_score"), ("language", "lang"), ("style", "style")):
         if options.get(ours):
             given[theirs] = options[ours]
     given["alerts_only"] = bool(options.get("alerts_only"))
     given["labels"] = tuple(options.get("labels") or ())
-    return _load("captions.task", "CaptionTask")(bundle.manifest, given)
+    return _load("captions.task", "CaptionTask")(model.manifest, given)
 
 
-def _encode(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+def _encode(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     make = _load("codec.tasks", "EncodeTask")
     settings: dict[str, Any] = {}
     if options.get("kbps"):
@@ -69,10 +68,10 @@ def _encode(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
         settings["frames"] = int(options["frames_per_packet"])
     if options.get("dtx"):
         settings["silence_dbfs"] = -60.0
-    return make(bundle, **settings)
+    return make(model.bundle, **settings)
 
 
-def _decode(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+def _decode(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     make = _load("codec.tasks", "DecodeTask")
     settings: dict[str, Any] = {}
     if options.get("layers"):
@@ -81,25 +80,32 @@ def _decode(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
         settings["samples"] = int(options["samples"])
     if options.get("delay_frames"):
         settings["delay"] = int(options["delay_frames"])
-    return make(bundle, **settings)
+    return make(model.bundle, **settings)
 
 
-def _separate(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
+def _separate(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     query = options.get("query") or ""
     if not query.strip():
         raise WireError(
             'a separate task needs a query, such as "dog barking"', field="separate.query"
         )
-    return _load("separation.task", "SeparateTask")(bundle, query=query)
+    return _load("separation.tasks", "SeparateTask")(
+        model,
+        query,
+        depth=float(options.get("depth", 1.0)),
+        keep_alarms=bool(options.get("keep_alarms")),
+    )
 
 
-def _enhance(bundle: Bundle, options: Mapping[str, Any], live: bool) -> Task:
-    if bundle.manifest.task == "enhance":
-        return AudioTask(bundle.manifest, "enhance")
-    return _load("separation.task", "EnhanceTask")(bundle)
+def _enhance(model: Model, options: Mapping[str, Any], live: bool) -> Task:
+    return _load("separation.tasks", "EnhanceTask")(
+        model,
+        depth=float(options.get("depth", 1.0)),
+        keep_alarms=not options.get("drop_alarms"),
+    )
 
 
-_BUILDERS: dict[str, Callable[[Bundle, Mapping[str, Any], bool], Task]] = {
+_BUILDERS: dict[str, Callable[[Model, Mapping[str, Any], bool], Task]] = {
     "caption": _caption,
     "encode": _encode,
     "decode": _decode,
@@ -136,3 +142,11 @@ def _rung(rung: Rung) -> Mapping[str, Any]:
         "running stream; fewer_layers, longer_interval (both with a value) and bypass can",
         field="config.tasks.ladder",
     )
+
+
+def codec_facts(model: Model) -> tuple[bytes, tuple[int, ...]]:
+    """Return what a reader of a codec's packets has to know; nothing for other models."""
+    if model.manifest.task != "encode":
+        return b"", ()
+    layout = importlib.import_module("ossicle.streaming.codec.layout")
+    return layout.identity(model.manifest), layout.layout_of(model.bundle).books

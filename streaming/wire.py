@@ -76,9 +76,10 @@ def _options_from_pb(kind: str, options: Any) -> dict[str, Any]:
     values = {
         f.name: tuple(getattr(options, f.name)) if f.is_repeated else getattr(options, f.name)
         for f in options.DESCRIPTOR.fields
+        if f.is_repeated or not f.has_presence or options.HasField(f.name)
     }
     if kind == "separate":
-        _short(values["query"], "query", MAX_QUERY)
+        _short(str(values["query"]), "query", MAX_QUERY)
     return values
 
 
@@ -307,6 +308,9 @@ def started_to_pb(started: m.Started) -> pb.Started:
                 latency_class=_CLASS_NUMBER[t.latency_class],  # type: ignore[arg-type]
                 deadline_ms=t.deadline_ms,
                 kbps=t.kbps,
+                codec_identity=t.codec_identity,
+                books=t.books,
+                delay_samples=t.delay_samples,
             )
             for t in started.tasks
         ],
@@ -340,6 +344,9 @@ def started_from_pb(s: pb.Started) -> m.Started:
                 _choice(_CLASSES, t.latency_class, "started.tasks.latency_class"),
                 t.deadline_ms,
                 t.kbps,
+                t.codec_identity,
+                tuple(t.books),
+                t.delay_samples,
             )
             for t in s.tasks
         ),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterable
 from functools import cache
 from pathlib import Path
@@ -20,7 +23,7 @@ from ossicle.streaming.encodings import encode
 
 HERE = Path(__file__).parent
 RATE = 16_000
-ENHANCE = m.TaskSpec("enhance", model="fir")
+ENHANCE = m.TaskSpec("enhance", model="fir", options={"drop_alarms": True})
 CAPTION = m.TaskSpec("caption", model="tones")
 ENCODE = m.TaskSpec("encode", model="toy-codec", options={"kbps": 2.0})
 DECODE = m.TaskSpec("decode", model="toy-codec")
@@ -103,3 +106,54 @@ def audio_of(answers: Iterable[m.Response], task: str = "enhance") -> NDArray[np
             at += response.body.samples
             parts.append(np.frombuffer(response.body.data, np.float32))
     return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+SERVE = """
+import asyncio, msgspec, sys
+from ossicle.streaming.config import Settings
+from ossicle.streaming.logs import configure
+from ossicle.streaming.server import serve
+settings = msgspec.json.decode(sys.argv[1], type=Settings)
+configure(settings.log_level)
+asyncio.run(serve(settings, lambda server: print(server.port, flush=True)))
+"""
+
+
+class ServerProcess:
+    """A server in a process of its own, to be killed and started again on the same port."""
+
+    def __init__(self, models: dict[str, Model], **settings: Any) -> None:
+        places = tuple(str(model.bundle.root) for model in models.values())
+        self.settings: dict[str, Any] = {"port": 0, "models": places, **settings}
+        self.process: subprocess.Popen[str] | None = None
+        self.log = ""
+
+    def start(self) -> int:
+        """Start it and return its port once it is ready."""
+        given = json.dumps(self.settings)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(self.process.communicate()[1])
+        self.settings["port"] = int(line)
+        return int(line)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        assert self.process is not None
+        self.process.kill()
+        self.log += self.process.communicate()[1]
+
+    def stop(self) -> int:
+        """SIGTERM; return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.log += self.process.communicate(timeout=30)[1]
+        return self.process.returncode

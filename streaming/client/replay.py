@@ -39,6 +39,11 @@ class Replay:
     def __len__(self) -> int:
         return len(self._items) - self._next
 
+    @property
+    def next_samples(self) -> int:
+        """Samples in the next request to send."""
+        return self._items[self._next].samples if self._next < len(self._items) else 0
+
     def add(self, request: m.Request, samples: int = 0, packets: int = 0) -> None:
         """Append a request that holds so many samples or packets."""
         if samples and self._gap and isinstance(request, m.AudioIn):

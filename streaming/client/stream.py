@@ -23,6 +23,8 @@ from ossicle.streaming.encodings import PCM_WIDTH, decode, encode
 log = logging.getLogger("ossicle.client")
 UNSENT_MS = 500  # audio that may wait here; more is dropped (live) or waits (file)
 KEEP_S = 120  # audio kept for a reconnect at most
+CATCH_UP = 4.0  # how much faster than real time a live stream is sent after an outage
+CAUGHT_UP_MS = 100
 HELD_ANSWERS = 50_000
 
 
@@ -88,6 +90,8 @@ class Stream:
         self._seen: dict[tuple[str, str], int] = {}  # positions received, by track
         self._markers: dict[int, m.Marker] = {}
         self._ending = False
+        self._catching_up = False  # after an outage, until what piled up was sent
+        self._attempt = 0  # connections so far
         self._progress_s = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._begun = asyncio.Event()
@@ -161,7 +165,7 @@ class Stream:
         self._changed.set()
         limit = UNSENT_MS * self.config.sample_rate_hz // 1000
         if self._live:
-            if replay.unsent_samples > limit:
+            if replay.unsent_samples > limit and not self._catching_up:
                 lost = replay.drop_unsent(limit)
                 log.info("client drops audio", extra={"number": lost})
             return
@@ -253,6 +257,7 @@ class Stream:
             if self._progress_s > before:
                 wait_s = 0.05
             self._check_patience(error)
+            self._catching_up = True
             log.info("reconnecting", extra={"reason": str(error)})
             hint = error.failure.retry_after_ms / 1000 if isinstance(error, ServerError) else 0.0
             await asyncio.sleep(max(wait_s, min(hint, 0.5)))
@@ -284,7 +289,8 @@ class Stream:
         """Carry one connection; return whether the stream has ended well."""
         self._replay.rewind()
         self._allowed = None
-        async for response in self._transport.stream(self._requests()):
+        self._attempt += 1
+        async for response in self._transport.stream(self._requests(self._attempt)):
             self._progress_s = time.monotonic()
             self._take(response)
             if len(self._answers) > HELD_ANSWERS:
@@ -293,7 +299,8 @@ class Stream:
                 )
         return self.ended is not None
 
-    async def _requests(self) -> AsyncIterator[m.Request]:
+    async def _requests(self, attempt: int) -> AsyncIterator[m.Request]:
+        """Yield what one connection sends; a connection given up takes nothing more."""
         checkpoint = self._checkpoint
         token = checkpoint.token if checkpoint is not None else b""
         yield replace(self.config, resume_token=token)
@@ -301,10 +308,14 @@ class Stream:
         for id, marker in list(self._markers.items()):
             if id not in held:  # a checkpoint covers it, but its answer was lost
                 yield marker
-        while not self._over:
+        while not self._over and attempt == self._attempt:
             if self._acknowledge:
                 number, self._acknowledge = self._acknowledge, 0
                 yield m.Acknowledge(number)
+            if self._live and self._catching_up:
+                await self._catch_up()
+                if attempt != self._attempt:
+                    return
             request = self._replay.take(self._allowed)
             self._room.set()
             if request is None:
@@ -314,6 +325,14 @@ class Stream:
             yield request
             if isinstance(request, m.End):
                 return
+
+    async def _catch_up(self) -> None:
+        """After an outage a live stream is sent faster than it was heard, yet not all at once."""
+        rate = self.config.sample_rate_hz
+        if self._replay.unsent_samples < CAUGHT_UP_MS * rate // 1000:
+            self._catching_up = False
+        else:
+            await asyncio.sleep(self._replay.next_samples / rate / CATCH_UP)
 
     def _take(self, response: m.Response) -> None:
         body = response.body

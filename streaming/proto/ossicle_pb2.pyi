@@ -183,18 +183,22 @@ class DecodeOptions(_message.Message):
     def __init__(self, layers: _Optional[int] = ..., delay_frames: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class SeparateOptions(_message.Message):
-    __slots__ = ("query", "residual_db")
+    __slots__ = ("query", "depth", "keep_alarms")
     QUERY_FIELD_NUMBER: _ClassVar[int]
-    RESIDUAL_DB_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    KEEP_ALARMS_FIELD_NUMBER: _ClassVar[int]
     query: str
-    residual_db: float
-    def __init__(self, query: _Optional[str] = ..., residual_db: _Optional[float] = ...) -> None: ...
+    depth: float
+    keep_alarms: bool
+    def __init__(self, query: _Optional[str] = ..., depth: _Optional[float] = ..., keep_alarms: bool = ...) -> None: ...
 
 class EnhanceOptions(_message.Message):
-    __slots__ = ("residual_db",)
-    RESIDUAL_DB_FIELD_NUMBER: _ClassVar[int]
-    residual_db: float
-    def __init__(self, residual_db: _Optional[float] = ...) -> None: ...
+    __slots__ = ("depth", "drop_alarms")
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    DROP_ALARMS_FIELD_NUMBER: _ClassVar[int]
+    depth: float
+    drop_alarms: bool
+    def __init__(self, depth: _Optional[float] = ..., drop_alarms: bool = ...) -> None: ...
 
 class Audio(_message.Message):
     __slots__ = ("data", "start_sample", "capture_unix_ns")
@@ -345,7 +349,7 @@ class Started(_message.Message):
     def __init__(self, session: _Optional[str] = ..., sample_rate_hz: _Optional[int] = ..., channels: _Optional[int] = ..., output_rate_hz: _Optional[int] = ..., output_encoding: _Optional[_Union[Encoding, str]] = ..., tasks: _Optional[_Iterable[_Union[TaskStarted, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., resumed: bool = ..., acknowledged_sample: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., capacity_used: _Optional[float] = ..., acknowledged_packets: _Optional[int] = ...) -> None: ...
 
 class TaskStarted(_message.Message):
-    __slots__ = ("name", "kind", "model", "model_version", "model_rate_hz", "hop_samples", "lookahead_samples", "latency_samples", "latency_class", "deadline_ms", "kbps")
+    __slots__ = ("name", "kind", "model", "model_version", "model_rate_hz", "hop_samples", "lookahead_samples", "latency_samples", "latency_class", "deadline_ms", "kbps", "codec_identity", "books", "delay_samples")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -357,6 +361,9 @@ class TaskStarted(_message.Message):
     LATENCY_CLASS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     KBPS_FIELD_NUMBER: _ClassVar[int]
+    CODEC_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     model: str
@@ -368,7 +375,10 @@ class TaskStarted(_message.Message):
     latency_class: LatencyClass
     deadline_ms: int
     kbps: float
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_rate_hz: _Optional[int] = ..., hop_samples: _Optional[int] = ..., lookahead_samples: _Optional[int] = ..., latency_samples: _Optional[int] = ..., latency_class: _Optional[_Union[LatencyClass, str]] = ..., deadline_ms: _Optional[int] = ..., kbps: _Optional[float] = ...) -> None: ...
+    codec_identity: bytes
+    books: _containers.RepeatedScalarFieldContainer[int]
+    delay_samples: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., model_rate_hz: _Optional[int] = ..., hop_samples: _Optional[int] = ..., lookahead_samples: _Optional[int] = ..., latency_samples: _Optional[int] = ..., latency_class: _Optional[_Union[LatencyClass, str]] = ..., deadline_ms: _Optional[int] = ..., kbps: _Optional[float] = ..., codec_identity: _Optional[bytes] = ..., books: _Optional[_Iterable[int]] = ..., delay_samples: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_message_bytes", "idle_s", "max_duration_s", "ring_ms", "output_ms")

@@ -1,0 +1,318 @@
+"""Kill the server in mid-stream: what the client hears is as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamtoys import (
+    CAPTION,
+    DECODE,
+    ENCODE,
+    ENHANCE,
+    RATE,
+    ServerProcess,
+    config,
+    given,
+    load_all,
+    pieces,
+    tones,
+)
+
+from ossicle.runtime.errors import SnapshotError
+from ossicle.runtime.model import Model
+from ossicle.streaming import messages as m
+from ossicle.streaming.captions.cue import Cue
+from ossicle.streaming.client import ServerLost, Sound, Stream, connect
+from ossicle.streaming.client.aio import concatenate
+from ossicle.streaming.config import Settings
+from ossicle.streaming.resume import SnapshotStore
+from ossicle.streaming.seam import InlineEngine
+from ossicle.streaming.service import Caller, Service
+
+TASKS = (ENHANCE, CAPTION, ENCODE)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    return load_all(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture
+def process(models: dict[str, Model], tmp_path: Path) -> Iterator[ServerProcess]:
+    made = ServerProcess(
+        models, state_dir=str(tmp_path / "state"), checkpoint_s=0.3, checkpoint_share=1.0
+    )
+    made.start()
+    yield made
+    made.stop()
+
+
+def heard(answers: list[m.Response]) -> tuple[list[Any], Any, list[Any]]:
+    """Cues, samples and packets, each checked to come once and in order."""
+    cues = [r.body for r in answers if isinstance(r.body, Cue)]
+    assert [c.seq for c in cues] == list(range(len(cues)))
+    sounds = [r.body for r in answers if isinstance(r.body, Sound)]
+    for before, after in zip(sounds, sounds[1:], strict=False):
+        assert after.start_sample == before.stop_sample
+    packets = [p for r in answers if isinstance(r.body, m.PacketsOut) for p in r.body.packets]
+    return cues, concatenate(sounds), packets
+
+
+async def play(stream: Stream, x: Any, kill: Any = None, pace: float = 0.0) -> list[m.Response]:
+    """Send ``x`` in 50 ms pieces; ``kill(i)`` may do harm before piece ``i``."""
+    step = stream.config.sample_rate_hz // 20
+
+    async def send() -> None:
+        for index, at in enumerate(range(0, x.shape[1], step)):
+            if kill is not None:
+                await kill(index)
+            await stream.send(x[:, at : at + step])
+            await asyncio.sleep(pace)
+        await stream.end()
+
+    sender = asyncio.create_task(send())
+    answers = [r async for r in stream]
+    await sender
+    return answers
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+async def test_a_killed_server_costs_nothing(process: ServerProcess, rate: int) -> None:
+    x = tones(4.0)
+    if rate != RATE:
+        x = np.repeat(x, 2, axis=0)[:, : 3 * rate]
+    settings = {"rate_hz": rate, "channels": x.shape[0]}
+    async with connect(f"127.0.0.1:{process.settings['port']}") as client:
+        quiet = client.stream(*TASKS, live=False, **settings)
+        want = heard(await play(quiet, x))
+        assert quiet.reconnects == 0
+
+        async def harm(index: int) -> None:
+            if index in (17, 41):
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(process.kill)
+                await asyncio.to_thread(process.start)
+
+        stream = client.stream(*TASKS, live=False, **settings)
+        got = heard(await play(stream, x, harm, pace=0.02))
+    assert stream.reconnects >= 2
+    assert stream._checkpoint is not None
+    assert stream._checkpoint.number >= 2
+    assert got[0] == want[0]
+    np.testing.assert_array_equal(got[1], want[1])
+    assert got[2] == want[2]
+    assert len(want[1][0]) == x.shape[1]
+    assert '"resumed": true' in process.log or process.stop() == 0
+
+
+async def test_a_live_stream_goes_on_too(process: ServerProcess) -> None:
+    x = tones(3.0)
+    async with connect(f"127.0.0.1:{process.settings['port']}") as client:
+        want = heard(await play(client.stream(*TASKS, rate_hz=RATE, live=False), x))
+
+        async def harm(index: int) -> None:
+            if index == 25:
+                await asyncio.to_thread(process.kill)
+                await asyncio.to_thread(process.start)
+
+        stream = client.stream(*TASKS, rate_hz=RATE, live=True)
+        got = heard(await play(stream, x, harm, pace=0.03))
+    assert stream.reconnects >= 1
+    np.testing.assert_array_equal(got[1], want[1])
+    assert got[2] == want[2]
+
+
+async def test_a_decode_stream_goes_on_by_packets(process: ServerProcess) -> None:
+    x = tones(3.0)
+    async with connect(f"127.0.0.1:{process.settings['port']}") as client:
+        packets = [p async for p in client.encode(x, 2.0, rate_hz=RATE, model="toy-codec")]
+        want = concatenate([s async for s in client.decode(packets, model="toy-codec")])
+        stream = client.stream(DECODE, rate_hz=RATE, live=False)
+
+        async def send() -> None:
+            for index in range(0, len(packets), 3):
+                if index == 90:
+                    await asyncio.sleep(0.3)
+                    await asyncio.to_thread(process.kill)
+                    await asyncio.to_thread(process.start)
+                await stream.send_packets(packets[index : index + 3])
+                await asyncio.sleep(0.01)
+            await stream.end()
+
+        sender = asyncio.create_task(send())
+        answers = [r async for r in stream]
+        await sender
+    assert stream.reconnects >= 1
+    assert stream._checkpoint is not None
+    np.testing.assert_array_equal(heard(answers)[1], want)
+
+
+async def test_without_snapshots_a_lost_server_is_an_error(
+    models: dict[str, Model],
+) -> None:
+    process = ServerProcess(models)
+    port = process.start()
+    async with connect(f"127.0.0.1:{port}", patience_s=1.0) as client:
+        stream = client.stream(ENHANCE, rate_hz=RATE, live=False)
+        await stream.opened()
+        await stream.send(tones(0.5))
+        await asyncio.sleep(0.2)
+        process.kill()
+        with pytest.raises(ServerLost, match="not kept"):
+            async for _ in stream:
+                pass
+
+
+# -- the same, without processes: the store and the checkpoints themselves ----------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SnapshotStore:
+    return SnapshotStore(tmp_path / "state")
+
+
+async def first_half(
+    models: dict[str, Model], store: SnapshotStore, caller: Caller
+) -> tuple[m.Config, m.Checkpoint, Any]:
+    """Run the first half of a stream and lose the client after a checkpoint."""
+    service = Service(InlineEngine(loaded=models), Settings(checkpoint_s=0.2, checkpoint_share=1.0), store)
+    asked = config(*TASKS, checkpoints=True)
+    x = tones(2.0)
+
+    async def requests() -> Any:
+        yield asked
+        for piece in pieces(x, 800)[:10]:
+            yield piece
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(5)
+
+    points: list[m.Checkpoint] = []
+    answers = service.stream(requests(), caller)
+    async for response in answers:
+        if isinstance(response.body, m.Checkpoint):
+            points.append(response.body)
+            if len(points) == 1:
+                break
+    await answers.aclose()
+    return asked, points[-1], x
+
+
+async def resume(
+    models: dict[str, Model], store: SnapshotStore | None, asked: m.Config, caller: Caller
+) -> list[m.Response]:
+    service = Service(InlineEngine(loaded=models), Settings(), store)
+    return [r async for r in service.stream(given([asked, m.End()]), caller)]
+
+
+async def test_only_the_same_client_with_the_same_config_may_go_on(
+    models: dict[str, Model], store: SnapshotStore
+) -> None:
+    from dataclasses import replace
+
+    from ossicle.streaming.security import Grant
+
+    caller = Caller(Grant("a"))
+    asked, point, _ = await first_half(models, store, caller)
+    good = replace(asked, resume_token=point.token)
+    answers = await resume(models, store, good, caller)
+    started = answers[0].body
+    assert isinstance(started, m.Started)
+    assert started.resumed
+    assert started.acknowledged_sample == point.sample > 0
+    asked, point, _ = await first_half(models, store, caller)
+    good = replace(asked, resume_token=point.token)
+    for bad, who, match in [
+        (good, Caller(Grant("b")), "another client"),
+        (replace(good, output_rate_hz=8_000), caller, "config differs"),
+        (replace(good, tasks=good.tasks[:1]), caller, "config differs"),
+        (replace(good, resume_token=point.token[:-1] + b"\0"), caller, "not made by this server"),
+        (replace(good, resume_token=b"x"), caller, "not made by this server"),
+    ]:
+        with pytest.raises(SnapshotError, match=match):
+            await resume(models, store, bad, who)
+
+
+async def test_a_snapshot_that_was_touched_is_not_read(
+    models: dict[str, Model], store: SnapshotStore
+) -> None:
+    from dataclasses import replace
+
+    asked, point, _ = await first_half(models, store, Caller())
+    good = replace(asked, resume_token=point.token)
+    (path,) = store.folder.glob(f"*.{point.number}.snap")
+    data = bytearray(path.read_bytes())
+    for at in (0, 40, len(data) // 2, len(data) - 1):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(SnapshotError, match="not written with this server's key"):
+            await resume(models, store, good, Caller())
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SnapshotError):
+        await resume(models, store, good, Caller())
+    path.unlink()
+    with pytest.raises(SnapshotError, match="gone"):
+        await resume(models, store, good, Caller())
+
+
+def test_another_key_opens_nothing(tmp_path: Path) -> None:
+    one, two = SnapshotStore(tmp_path / "a"), SnapshotStore(tmp_path / "b")
+    name = one.new_stream()
+    one.write(name, 1, {"x": 1})
+    assert one.read(one.read_token(one.token(name, 1))) == {"x": 1}
+    with pytest.raises(SnapshotError, match="not made by this server"):
+        two.read_token(one.token(name, 1))
+    again = SnapshotStore(tmp_path / "a")  # the key is kept
+    assert again.read(again.read_token(one.token(name, 1))) == {"x": 1}
+    assert (tmp_path / "a" / "snapshots.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_store_keeps_to_its_bytes_and_its_time(tmp_path: Path) -> None:
+    import os
+
+    store = SnapshotStore(tmp_path, max_bytes=2_000, total_bytes=5_000, keep_s=60)
+    big = np.zeros(300, np.float32)
+    name = store.new_stream()
+    for number in range(3):
+        store.write(name, number, big)
+    with pytest.raises(SnapshotError, match="5000 allowed"):
+        store.write(name, 3, big)
+    with pytest.raises(SnapshotError, match="2000"):
+        store.write(name, 3, np.zeros(1_000, np.float32))
+    for path in tmp_path.glob("*.snap"):
+        os.utime(path, (1, 1))
+    store.write(name, 4, big)  # the old ones made room
+    assert [p.name.split(".")[1] for p in tmp_path.glob("*.snap")] == ["4"]
+    store.forget(name)
+    assert not list(tmp_path.glob("*.snap"))
+
+
+async def test_a_full_disk_is_said_once_and_the_stream_goes_on(
+    models: dict[str, Model], store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ossicle.streaming.resume._private", full)
+    service = Service(InlineEngine(loaded=models), Settings(checkpoint_s=0.1), store)
+    asked = config(ENHANCE, checkpoints=True)
+
+    async def requests() -> Any:
+        yield asked
+        for piece in pieces(tones(1.0), 400):
+            yield piece
+            await asyncio.sleep(0.002)
+        yield m.End()
+
+    answers = [r async for r in service.stream(requests(), Caller())]
+    notices = [r.body for r in answers if isinstance(r.body, m.Notice)]
+    assert [n.kind for n in notices] == ["NO_CHECKPOINT"]
+    assert "No space left" in notices[0].text
+    assert isinstance(answers[-1].body, m.Ended)
+    assert sum(r.body.samples for r in answers if isinstance(r.body, m.AudioOut)) == 16_000
+    assert not list(store.folder.glob("*.part"))
