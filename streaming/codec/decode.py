@@ -116,7 +116,7 @@ class DecodeTask:
                 raise
             state.ring.counts.bad += 1
             return []
-        return self._hops(state, self.ring.push(state.ring, packet))
+        return self.due(state, self.ring.push(state.ring, packet))
 
     def take(
         self, state: DecodeState, hop: Hop, outputs: Mapping[str, NDArray[Any]]
@@ -150,7 +150,7 @@ class DecodeTask:
             whole = -(-(state.samples + self.manifest.delay) // self.layout.hop)
             for _ in range(min(whole - state.ring.next, MAX_GAP)):
                 frames.append(self.ring.pull(state.ring))
-        return self._hops(state, frames)
+        return self.due(state, frames)
 
     def end(self, state: DecodeState) -> list[Event]:
         """Return what became of every frame."""
@@ -173,7 +173,12 @@ class DecodeTask:
             state.samples = int(options["samples"])
         return []
 
-    def _hops(self, state: DecodeState, frames: list[Frame]) -> list[Hop]:
+    def pull(self, state: DecodeState) -> list[Hop]:
+        """Return the hop of the next frame, whether it is there or not: a clock has asked."""
+        return self.due(state, [self.ring.pull(state.ring)])
+
+    def due(self, state: DecodeState, frames: list[Frame]) -> list[Hop]:
+        """Return the hops that decode ``frames``, which have left the ring."""
         hops = []
         for frame in frames:
             if frame.kind == "jump":

@@ -198,7 +198,7 @@ class EncodeTask:
         rate, layers = replace(state.rate), state.layers
         if "kbps" in options:
             rate = replace(self._rate.open(options["kbps"], rate.frames), loss=rate.loss,
-                           depth=rate.depth)  # fmt: skip
+                           guard=rate.guard)  # fmt: skip
         if "frames" in options:
             rate.frames = _frames(options["frames"])
         if "layers" in options:
@@ -211,9 +211,9 @@ class EncodeTask:
         if state.plan == before:
             return []
         now = state.plan
-        fields = {"layers": now.layers, "frames": now.frames, "depth": now.depth,
+        fields = {"layers": now.layers, "frames": now.frames,
                   "redundant_layers": now.redundant_layers}  # fmt: skip
-        text = f"{now.layers} layers, {now.redundant_layers} more of {now.depth} packets before"
+        text = f"{now.layers} layers, {now.redundant_layers} more of an earlier packet"
         return [NoticeEvent("rate", text, fields)]
 
     def _replan(self, state: EncodeState) -> None:

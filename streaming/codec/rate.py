@@ -10,9 +10,10 @@ from ossicle.streaming.codec.layout import CodeLayout
 from ossicle.streaming.codec.onwire import Wire
 from ossicle.streaming.codec.packet import HEADER_BYTES, MAX_FRAMES
 
-ENTER_LOSS, LEAVE_LOSS = 0.01, 0.005  # redundancy of one packet comes and goes
-ENTER_HEAVY, LEAVE_HEAVY = 0.04, 0.025  # of two packets
-SHARE = 0.18  # of the affordable layers that each redundant frame gets
+ENTER_LIGHT, LEAVE_LIGHT = 0.01, 0.005  # some redundancy comes and goes
+ENTER_HEAVY, LEAVE_HEAVY = 0.04, 0.025  # more of it
+SHARES = (0.0, 0.18, 0.28)  # of the affordable layers that ride along, by degree of protection
+LEAST_BITS = 80  # of a frame: with fewer, every layer that is given up costs more than it saves
 RISE, FALL = 0.5, 0.1  # weight of a new report above and below the average
 
 
@@ -57,12 +58,15 @@ class RateState:
     kbps: float  # asked for: on the wire if a wire is named, else payload
     frames: int = 1
     loss: float = 0.0  # smoothed reports
-    depth: int = 0
+    guard: int = 0  # degree of protection: 0 none, 1 light, 2 heavy
 
 
 @dataclass(frozen=True, slots=True)
 class RateControl:
     """Turns a target rate and reported loss into a :class:`Plan`, with hysteresis.
+
+    What rides along is of the second packet before: a burst of two is outlived as with both
+    packets before, at half the bits (measured in ``benchmarks/codec_loss.py``).
 
     With a ``wire`` the target counts every header; without one it counts the codes alone
     (then the redundancy comes out of the same bits).
@@ -82,24 +86,20 @@ class RateControl:
         if not 0 <= loss <= 1:
             raise PacketError(f"reported loss of {loss}; a share from 0 to 1 expected")
         state.loss += (RISE if loss > state.loss else FALL) * (loss - state.loss)
-        enter = 2 if state.loss >= ENTER_HEAVY else 1 if state.loss >= ENTER_LOSS else 0
-        stay = 2 if state.loss >= LEAVE_HEAVY else 1 if state.loss >= LEAVE_LOSS else 0
-        state.depth = max(enter, min(state.depth, stay))
+        enter = 2 if state.loss >= ENTER_HEAVY else 1 if state.loss >= ENTER_LIGHT else 0
+        stay = 2 if state.loss >= LEAVE_HEAVY else 1 if state.loss >= LEAVE_LIGHT else 0
+        state.guard = max(enter, min(state.guard, stay))
 
     def plan(self, state: RateState) -> Plan:
         """Return how to send now. One layer is sent even where the rate allows none."""
         room = self._room(state)
-        bare = Plan(self._fit(room, state.frames, 0, 0), state.frames)
-        if state.depth == 0:
+        bare = Plan(self._fit(room, Plan(1, state.frames)), state.frames)
+        low = round(SHARES[state.guard] * bare.layers)
+        if low < 1 or self.layout.bits(bare.layers) < LEAST_BITS:
             return bare
-        best = bare
-        for depth in range(1, state.depth + 1):
-            low = max(1, round(SHARE * bare.layers))
-            layers = self._fit(room, state.frames, low, depth)
-            plan = Plan(layers, state.frames, low, depth)
-            if plan.bits(self.layout) <= room and layers >= low:
-                best = plan
-        return best
+        guarded = Plan(1, state.frames, low, 2, far=True)
+        layers = self._fit(room, guarded)
+        return replace(guarded, layers=layers) if layers > low else bare
 
     def _room(self, state: RateState) -> float:
         """Payload bits that a packet may have."""
@@ -108,11 +108,11 @@ class RateControl:
             return per_packet
         return per_packet - 8 * (self.wire.overhead_bytes + HEADER_BYTES) - 7
 
-    def _fit(self, room: float, frames: int, low: int, depth: int) -> int:
+    def _fit(self, room: float, plan: Plan) -> int:
+        """Return the most layers that ``plan`` can have."""
         count = 1
         while count < self.layout.layers:
-            plan = Plan(count + 1, frames, low, depth)
-            if plan.bits(self.layout) > room + 1e-9:
+            if replace(plan, layers=count + 1).bits(self.layout) > room + 1e-9:
                 break
             count += 1
         return count

@@ -26,7 +26,7 @@ from ossicle.runtime.manifest import (
 from ossicle.runtime.model import Model
 from ossicle.streaming.codec.quantiser import fit_residual
 
-HOP, WIDTH, LAYERS, CODES = 320, 32, 8, 64
+HOP, WIDTH, LAYERS, CODES = 320, 32, 16, 64
 
 
 def mdct() -> np.ndarray:
@@ -80,10 +80,10 @@ def decoder() -> bytes:
 def toy_books() -> np.ndarray:
     """``[K, N, D]`` fitted to tones; code 0 of every layer is zero, so that silence is exact."""
     rng = np.random.default_rng(5)
-    time = np.arange(4000 * HOP).reshape(4000, HOP) / 16_000
-    pitch = rng.uniform(80, 800, (4000, 3, 1))
-    tones = np.sin(2 * np.pi * pitch * time[:, None] + rng.random((4000, 3, 1)) * 6)
-    loud = (0.15 * rng.random((4000, 3, 1)) * tones).sum(1)
+    time = np.arange(1500 * HOP).reshape(1500, HOP) / 16_000
+    pitch = rng.uniform(80, 800, (1500, 3, 1))
+    tones = np.sin(2 * np.pi * pitch * time[:, None] + rng.random((1500, 3, 1)) * 6)
+    loud = (0.15 * rng.random((1500, 3, 1)) * tones).sum(1)
     hops = np.concatenate([loud, np.roll(loud, 1, axis=1)], axis=1)
     latents = (hops @ mdct()).astype(np.float32)
     books = fit_residual(latents, LAYERS, CODES).vectors.copy()

@@ -155,7 +155,7 @@ def test_time_is_kept_through_loss_jitter_and_duplicates(
 
 
 def test_loss_brings_redundancy_and_redundancy_mends(toy_model: Model) -> None:
-    task = EncodeTask(toy_model.bundle, kbps=2.4)
+    task = EncodeTask(toy_model.bundle, kbps=4.8)
     run = InlineRun(task, toy_model)
     told = run.update({"loss": 0.1})
     assert [e.kind for e in told if isinstance(e, NoticeEvent)] == ["rate"]
