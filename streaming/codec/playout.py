@@ -52,10 +52,10 @@ class PlayoutReport:
 class Playout:
     """Plays one codec's packets at a target delay, drift resampled away.
 
-    Playing begins when ``delay`` frames wait beyond those that the first sample needs. A frame that is not there in time is concealed. If
-    nothing newer is there either, concealment is played without moving on, so the delay grows
-    instead of everything after being late; drift control brings it back, and beyond
-    ``SPARE_FRAMES`` too many the oldest frames are dropped.
+    Playing begins when ``delay`` frames wait beyond those that the first sample needs. A frame that
+    is not there in time is concealed. If nothing newer is there either, concealment is played
+    without moving on, so the delay grows instead of everything after being late; drift control
+    brings it back, and beyond ``SPARE_FRAMES`` too many the oldest frames are dropped.
 
     Args:
         model: a codec.
