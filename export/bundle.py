@@ -12,7 +12,7 @@
         whole=None,                    # optional: see below
     )
 
-``manifest`` is a ``Manifest`` whose ``graphs`` may be empty ({}): they are filled from ``steps``. Its
+``manifest`` is a ``Manifest`` whose ``graphs`` may be empty ({}): ``steps`` fills them. Its
 ``programs`` name the graph ids. ``files`` are further files by name (``books.npy`` and so on).
 
 ``whole(*inputs)`` runs the same weights over a whole sequence in one go: it gets, for each graph

@@ -81,7 +81,7 @@ def _settle(file: RemoteFile, partial: Path, target: Path) -> Path:
     have = partial.stat().st_size if partial.is_file() else 0
     if have < file.size:
         raise DownloadError(
-            f"{file.name} stopped at {have} of {file.size} bytes; run the same command again to go on"
+            f"{file.name} stopped at {have} of {file.size} bytes; run the same command to go on"
         )
     if not _matches(partial, file):
         partial.unlink()

@@ -96,7 +96,7 @@ def _build(named: Weights, order: InOrder) -> StepWriter:
 
 
 def _features(b: _Build, parts: str) -> str:
-    """Get magnitude, real and imaginary part in ERB bands with their neighbours, ``[B, 9, 129]``."""
+    """Get magnitude, real and imaginary part in bands with their neighbours, ``[B, 9, 129]``."""
     g = b.g
     power = g.node("ReduceSumSquare", parts, g.ints(1), keepdims=1)
     magnitude = g.node("Sqrt", g.node("Add", power, g.weight(np.float32(1e-12))))

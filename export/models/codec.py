@@ -164,7 +164,7 @@ class Encoder(nn.Module):
 
 
 class Unit(nn.Module):
-    """``x + W2 f(W1 dw(f(x)))``: a dilated depthwise filter, then two matrices; f leaks at 0.2."""
+    """``x + W2 f(W1 dw(f(x)))``: a dilated depthwise filter, then two matrices; f leaks at 0.3."""
 
     def __init__(self, width: int, hidden: int, kernel: int, dilation: int) -> None:
         super().__init__()
@@ -192,8 +192,8 @@ class Unit(nn.Module):
 
 
 def leak(x: Tensor) -> Tensor:
-    """Leaky rectifier, slope 0.2."""
-    return functional.leaky_relu(x, 0.2)
+    """Leaky rectifier, slope 0.3."""
+    return functional.leaky_relu(x, 0.3)
 
 
 class Stage(nn.Module):

@@ -138,7 +138,7 @@ class Separator(nn.Module):
 
     def scaled(self, power: Tensor, level: Tensor) -> Tensor:
         """Normalised log of ``power`` relative to ``level``."""
-        relative = power / (level + POWER_FLOOR) + RELATIVE_FLOOR
+        relative = power / level.clamp(min=POWER_FLOOR) + RELATIVE_FLOOR
         return (relative.log() - self.norm_mean) * self.norm_scale
 
     def masks(self, spectra: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,10 +220,11 @@ class Trunk(nn.Module):
         self, spectrum: Tensor, level: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``level`` [B, 2] is the decayed sum of powers and of weights."""
-        power = spectrum.square().sum(-1)[..., 0]  # [B, F]
+        power = (spectrum * spectrum).sum(-1)[..., 0]  # [B, F]
         fresh = torch.cat((power.mean(-1, keepdim=True), torch.ones_like(level[:, :1])), -1)
         level = level * self.decay + fresh
-        relative = power[:, 1:] / (level[:, :1] / level[:, 1:] + POWER_FLOOR) + RELATIVE_FLOOR
+        mean = (level[:, :1] / level[:, 1:]).clamp(min=POWER_FLOOR)
+        relative = power[:, 1:] / mean + RELATIVE_FLOOR
         heard = torch.relu(self.enter(relative.log()))
         h, c = self.listen(heard, h, c)
         return heard + h, level, h, c

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ossicle.export.models.codec import CodecShape, Decoder, Encoder, calibrate
+from ossicle.export.models.codec import CodecShape, Decoder, Encoder
 from ossicle.export.recipes.common import losses
 from ossicle.export.recipes.common.augment import draw, with_speeds
 from ossicle.export.recipes.common.corpus import Clip, Corpus, Pool, Samples, pool, read_corpus

@@ -203,11 +203,11 @@ def clip_features(data: Path, folds: Sequence[int]) -> list[tuple[str, NDArray[n
 
 @torch.no_grad()
 def listen(
-    pupils: Pupils, shards: Shards, rng: np.random.Generator, scenes: int
+    pupils: Pupils, shards: Shards, rng: np.random.Generator, scenes: int, layers: Sequence[int]
 ) -> tuple[list[NDArray[np.float16]], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-    """Trunk features of ``scenes`` varied scenes: by layer of HEARD, truth, known, which scene."""
+    """Features of ``scenes`` varied scenes: by one of ``layers``, truth, known, which scene."""
     pick = rng.permutation(len(shards.mel))[:scenes]
-    kept: list[list[NDArray[np.float16]]] = [[] for _ in HEARD]
+    kept: list[list[NDArray[np.float16]]] = [[] for _ in layers]
     truths, known = [], []
     for i in range(0, len(pick), 8):
         part = pick[i : i + 8]
@@ -217,7 +217,7 @@ def listen(
             torch.from_numpy(shards.truth[part].astype(np.float32)),
         )
         outs = pupils.features(mel)
-        for store, layer in zip(kept, HEARD, strict=True):
+        for store, layer in zip(kept, layers, strict=True):
             store.append(outs[layer].contiguous().numpy().astype(np.float16))
         truths.append(truth.numpy())
         known.append(alone.numpy())
@@ -232,25 +232,35 @@ def warm_up(
     scenes: int,
     minutes: float,
     rate: float,
+    cut: int = FULL.layers,
 ) -> Pupils:
-    """Train the heads alone on features heard once: many cheap steps before the dear ones.
+    """Train what follows the first ``cut`` layers on features heard once: many cheap steps.
 
     Heads that start at random would first spoil the trunk's borrowed features (Kumar et al. 2022).
     Returns the average over the last steps.
     """
-    features, truths, known, pick = listen(pupils, shards, rng, scenes)
+    layers = [i for i in HEARD if i < cut]
+    features, truths, known, pick = listen(pupils, shards, rng, scenes, layers)
     centre, spread = _scale(shards)
     mean = copy.deepcopy(pupils)
     heads = [p for n, p in pupils.named_parameters() if not n.startswith("trunk")]
-    optimiser = torch.optim.AdamW(heads, lr=rate, weight_decay=0.02)
+    late = [p for layer in list(pupils.trunk.layers)[cut:] for p in layer.parameters()]
+    groups = (
+        [{"params": heads}, {"params": late, "lr": 0.25 * rate}] if late else [{"params": heads}]
+    )
+    optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=0.02)
     begun, step, deadline = time.monotonic(), 0, minutes * 60
     while (now := time.monotonic() - begun) < deadline:
         share = min(1.0, (step + 1) / 100) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.02
-        optimiser.param_groups[0]["lr"] = rate * share
-        some = rng.integers(0, len(pick), 24)
+        for group, base in zip(optimiser.param_groups, (rate, 0.25 * rate), strict=False):
+            group["lr"] = base * share
+        some = rng.integers(0, len(pick), 24 if cut == FULL.layers else 12)
         outs: list[Tensor] = [torch.empty(0)] * FULL.layers
-        for store, layer in zip(features, HEARD, strict=True):
+        for store, layer in zip(features, layers, strict=True):
             outs[layer] = torch.from_numpy(store[some].astype(np.float32))
+        memory = fresh(FULL, len(some))
+        for layer in range(cut, FULL.layers):
+            outs[layer], _ = pupils.trunk.layers[layer](outs[layer - 1], memory[layer])
         view = (shards.embedding[pick[some]].astype(np.float32) - centre) / spread
         loss, parts = loss_of(
             pupils.heads(outs),
@@ -260,7 +270,7 @@ def warm_up(
         )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(heads, 2.0)
+        nn.utils.clip_grad_norm_([*heads, *late], 2.0)
         optimiser.step()
         average(mean, pupils, min(0.995, step / (step + 10)))
         step += 1
@@ -298,7 +308,9 @@ def train(asked: argparse.Namespace) -> None:
     shards, read_at = read_shards(asked.shards), time.monotonic()
     log = (asked.out / "log.jsonl").open("a")
     if asked.warm:
-        pupils = warm_up(pupils, shards, rng, asked.warm_scenes, asked.warm, 2e-3)
+        pupils = warm_up(
+            pupils, shards, rng, asked.warm_scenes, asked.warm, asked.warm_rate, asked.cut
+        )
         _report(log, asked, pupils, val, clips, 0, 0, len(shards.mel), {})
     mean = copy.deepcopy(pupils)
     groups = [
@@ -370,6 +382,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--warm", type=float, default=0, help="minutes for the heads alone first")
+    parser.add_argument("--warm-rate", type=float, default=2e-3)
+    parser.add_argument("--cut", type=int, default=FULL.layers, help="layers heard once")
     parser.add_argument("--warm-scenes", type=int, default=1500)
     parser.add_argument("--look", type=float, default=4)
     parser.add_argument("--rate", type=float, default=1.5e-3)

@@ -50,8 +50,8 @@ def convert(
     """
     graph = model.subgraphs[subgraph]
     needed = _needed(graph, {f.tensor for f in inputs}, {f.tensor for f in outputs})
-    known = {k[1:] for k in dir(_Converter) if k.startswith("_op_")}
-    known = {k[3:] for k in known} | set(_BINARY) | set(_UNARY)
+    known = {k[4:].upper() for k in dir(_Converter) if k.startswith("_op_")}
+    known |= set(_BINARY) | set(_UNARY)
     unknown = sorted({op.kind for op in needed} - known)
     if unknown:
         raise ExportError(
@@ -105,7 +105,7 @@ class _Converter:
         elif op.kind in _UNARY:
             self.give(op, self.out.node(_UNARY[op.kind], self.real(op.inputs[0])))
         else:
-            getattr(self, f"_op_{op.kind}")(op)
+            getattr(self, f"_op_{op.kind.lower()}")(op)
 
     def arrived(self, index: int, value: str) -> str:
         """Get an input of any shape, in TFLite's order of values, as the tensor it stands for."""
@@ -165,23 +165,23 @@ class _Converter:
 
     # States.
 
-    def _op_VAR_HANDLE(self, op: Operator) -> None:
+    def _op_var_handle(self, op: Operator) -> None:
         self.handles[op.outputs[0]] = str(op.options["shared_name"])
 
-    def _op_READ_VARIABLE(self, op: Operator) -> None:
+    def _op_read_variable(self, op: Operator) -> None:
         shape = _channels_first_shape(self.tensor(op.outputs[0]).shape)[1:]
         name = _plain(self.handles[op.inputs[0]])
         self.values[op.outputs[0]] = self.out.state(name, shape)
 
-    def _op_ASSIGN_VARIABLE(self, op: Operator) -> None:
+    def _op_assign_variable(self, op: Operator) -> None:
         self.out.keep(_plain(self.handles[op.inputs[0]]), self.real(op.inputs[1]))
 
     # Quantisation.
 
-    def _op_QUANTIZE(self, op: Operator) -> None:
+    def _op_quantize(self, op: Operator) -> None:
         self.give(op, self.real(op.inputs[0]))
 
-    def _op_DEQUANTIZE(self, op: Operator) -> None:
+    def _op_dequantize(self, op: Operator) -> None:
         if self.tensor(op.inputs[0]).data is not None:
             self.constants[op.outputs[0]] = self.constant(op.inputs[0])
         else:
@@ -192,7 +192,7 @@ class _Converter:
     def _raw(self, index: int) -> str:
         return self.values[index] if index in self.values else self.real(index)
 
-    def _op_RESHAPE(self, op: Operator) -> None:
+    def _op_reshape(self, op: Operator) -> None:
         source, target = (self.tensor(i).shape for i in (op.inputs[0], op.outputs[0]))
         value = self._raw(op.inputs[0])
         if len(source) == 4 and sum(n > 1 for n in source[1:]) > 1:
@@ -204,7 +204,7 @@ class _Converter:
             shape = _channels_first_shape(target)[1:]
             self.values[op.outputs[0]] = self.out.reshape(value, -1, *shape)
 
-    def _op_CONCATENATION(self, op: Operator) -> None:
+    def _op_concatenation(self, op: Operator) -> None:
         rank = len(self.tensor(op.outputs[0]).shape)
         axis = _axis(int(op.options["axis"]), rank)
         parts = [self._rowed(i) for i in op.inputs]
@@ -221,7 +221,7 @@ class _Converter:
         full = self.out.concat(lead, self.out.ints(*shape[1:]), axis=0)
         return self.out.node("Expand", value, full)
 
-    def _op_STRIDED_SLICE(self, op: Operator) -> None:
+    def _op_strided_slice(self, op: Operator) -> None:
         shape = self.tensor(op.inputs[0]).shape
         begin, end, step = (self.constant(i).tolist() for i in op.inputs[1:4])
         masks = op.options
@@ -238,7 +238,7 @@ class _Converter:
                 value = self.out.slice(value, start, stop, _axis(axis, len(shape)))
         self.values[op.outputs[0]] = value
 
-    def _op_SPLIT(self, op: Operator) -> None:
+    def _op_split(self, op: Operator) -> None:
         source = op.inputs[1]
         axis = _axis(int(self.constant(op.inputs[0])), len(self.tensor(source).shape))
         count = len(op.outputs)
@@ -249,7 +249,7 @@ class _Converter:
 
     # Arithmetic.
 
-    def _op_LEAKY_RELU(self, op: Operator) -> None:
+    def _op_leaky_relu(self, op: Operator) -> None:
         alpha = float(op.options["alpha"])
         source, result = op.inputs[0], op.outputs[0]
         if not (self.stored(source) and self.stored(result)):
@@ -262,14 +262,14 @@ class _Converter:
         value = self.out.node("DequantizeLinear", self.values[source], scale, zero)
         self.give(op, self.out.node("LeakyRelu", value, alpha=alpha))
 
-    def _op_MEAN(self, op: Operator) -> None:
+    def _op_mean(self, op: Operator) -> None:
         rank = len(self.tensor(op.inputs[0]).shape)
         axes = sorted(_axis(int(a), rank) for a in self.constant(op.inputs[1]).reshape(-1))
         keep = int(bool(op.options["keep_dims"]))
         value = self.real(op.inputs[0])
         self.give(op, self.out.node("ReduceMean", value, self.out.ints(*axes), keepdims=keep))
 
-    def _op_FULLY_CONNECTED(self, op: Operator) -> None:
+    def _op_fully_connected(self, op: Operator) -> None:
         stored = self.tensor(op.inputs[1]).data
         if stored is not None and self._dynamic(op):
             self.give(op, self._in_eight_bits(op, "MatMul", stored.T))
@@ -280,12 +280,12 @@ class _Converter:
             value = self.out.node("Add", value, self.real(op.inputs[2]))
         self.give(op, value)
 
-    def _op_CONV_2D(self, op: Operator) -> None:
+    def _op_conv_2d(self, op: Operator) -> None:
         weight = self.tensor(op.inputs[1])
         channels = self.tensor(op.inputs[0]).shape[3]
         self._convolve(op, (0, 3, 1, 2), channels // weight.shape[3], weight.shape[1:3])
 
-    def _op_DEPTHWISE_CONV_2D(self, op: Operator) -> None:
+    def _op_depthwise_conv_2d(self, op: Operator) -> None:
         weight = self.tensor(op.inputs[1])
         self._convolve(op, (3, 0, 1, 2), weight.shape[3], weight.shape[1:3])
 
@@ -309,7 +309,7 @@ class _Converter:
         )  # fmt: skip
         self.give(op, value)
 
-    def _op_TRANSPOSE_CONV(self, op: Operator) -> None:
+    def _op_transpose_conv(self, op: Operator) -> None:
         weight = self.tensor(op.inputs[1])
         if op.options["padding"] != "VALID":
             raise ExportError("TRANSPOSE_CONV with SAME padding is not converted")
@@ -354,7 +354,8 @@ class _Converter:
         tensor = self.tensor(index)
         if not (self.quantised and tensor.dtype == "int8" and _full_integer(self.graph, index)):
             return self.out.weight(self.constant(index).transpose(perm))
-        assert tensor.quant is not None and tensor.data is not None
+        assert tensor.quant is not None
+        assert tensor.data is not None
         scale = self.out.weight(_scalar_or_vector(tensor.quant.scale))
         zero = self.out.weight(_scalar_or_vector(tensor.quant.zero.astype(np.int8)))
         stored = self.out.weight(np.ascontiguousarray(tensor.data.transpose(perm)))
@@ -367,7 +368,8 @@ class _Converter:
         tensor = self.tensor(op.inputs[position])
         if not (self.quantised and tensor.dtype == "int32"):
             return [self.out.weight(self.constant(tensor.index))]
-        assert tensor.quant is not None and tensor.data is not None
+        assert tensor.quant is not None
+        assert tensor.data is not None
         scale = self.out.weight(_scalar_or_vector(tensor.quant.scale))
         return [self.out.node("DequantizeLinear", self.out.weight(tensor.data), scale, axis=0)]
 
@@ -391,7 +393,8 @@ def _full_integer(graph: Subgraph, weight: int) -> bool:
 
 
 def _dequantised(tensor: Tensor) -> Array:
-    assert tensor.quant is not None and tensor.data is not None
+    assert tensor.quant is not None
+    assert tensor.data is not None
     shape = [1] * tensor.data.ndim
     if tensor.quant.scale.size > 1:
         shape[tensor.quant.axis] = -1
