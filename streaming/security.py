@@ -93,6 +93,10 @@ class TokenFile:
             raise WireError(f"token file {path} holds no token; make one with `ossicle token`")
         return cls(grants)
 
+    def names(self) -> tuple[str, ...]:
+        """Return whom the tokens are for."""
+        return tuple(g.name for g in self._grants)
+
     @property
     def open(self) -> bool:
         """Whether no token is asked for."""

@@ -64,6 +64,8 @@ def _encode(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     settings: dict[str, Any] = {}
     if options.get("kbps"):
         settings["kbps"] = float(options["kbps"])
+    if options.get("layers"):
+        settings["layers"] = int(options["layers"])
     if options.get("frames_per_packet"):
         settings["frames"] = int(options["frames_per_packet"])
     if options.get("dtx"):

@@ -161,16 +161,18 @@ class CaptionOptions(_message.Message):
     def __init__(self, finals_only: bool = ..., min_score: _Optional[float] = ..., language: _Optional[str] = ..., no_heartbeat: bool = ..., labels: _Optional[_Iterable[str]] = ..., alerts_only: bool = ..., style: _Optional[str] = ...) -> None: ...
 
 class EncodeOptions(_message.Message):
-    __slots__ = ("kbps", "frames_per_packet", "redundancy", "dtx")
+    __slots__ = ("kbps", "frames_per_packet", "redundancy", "dtx", "layers")
     KBPS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_PACKET_FIELD_NUMBER: _ClassVar[int]
     REDUNDANCY_FIELD_NUMBER: _ClassVar[int]
     DTX_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
     kbps: float
     frames_per_packet: int
     redundancy: int
     dtx: bool
-    def __init__(self, kbps: _Optional[float] = ..., frames_per_packet: _Optional[int] = ..., redundancy: _Optional[int] = ..., dtx: bool = ...) -> None: ...
+    layers: int
+    def __init__(self, kbps: _Optional[float] = ..., frames_per_packet: _Optional[int] = ..., redundancy: _Optional[int] = ..., dtx: bool = ..., layers: _Optional[int] = ...) -> None: ...
 
 class DecodeOptions(_message.Message):
     __slots__ = ("layers", "delay_frames", "samples")

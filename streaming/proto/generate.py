@@ -1,6 +1,6 @@
 """Make the stubs from ``ossicle.proto`` and keep the lock of field numbers.
 
-``python -m ossicle.streaming.proto.regenerate`` writes; with ``--check`` it only compares and
+``python -m ossicle.streaming.proto.generate`` writes; with ``--check`` it only compares and
 exits 1 where something is out of date. Needs grpcio-tools 1.76.0 (stubs of newer releases refuse
 protobuf 6).
 """

@@ -1,0 +1,264 @@
+"""Commands on files and pipes: caption, encode, decode, separate, enhance."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ossicle.streaming.cli.options import Ca, Json, Model, Quiet, Remote, Server, Tls, Token
+from ossicle.streaming.cli.output import progress_bar, show
+
+In = Annotated[str, typer.Argument(help="Audio file, or - for standard input.", metavar="IN")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (caption, encode, decode, separate, enhance):
+        app.command()(command)
+
+
+def caption(
+    source: In,
+    out: Annotated[str, typer.Option("--out", "-o", help="File; else standard output.")] = "-",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="jsonl, vtt, srt, ttml or scc.")
+    ] = "",
+    rate: Annotated[int, typer.Option("--rate", help="Hz, of raw 16-bit PCM from a pipe.")] = 0,
+    channels: Annotated[int, typer.Option("--channels", help="Of raw PCM from a pipe.")] = 1,
+    min_score: Annotated[float, typer.Option(help="Believe no sound below this score.")] = 0.0,
+    label: Annotated[list[str] | None, typer.Option(help="Only this sound; repeatable.")] = None,
+    alerts_only: Annotated[bool, typer.Option(help="Only alarms and the like.")] = False,
+    lang: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
+    style: Annotated[str, typer.Option(help="brackets, sentence or off.")] = "brackets",
+    model: Model = "",
+    server: Server = "",
+    token: Token = "",
+    tls_ca: Ca = "",
+    tls: Tls = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Caption the sounds in a file or a live pipe.
+
+    ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | ossicle caption - --rate 16000
+    """
+    from ossicle.streaming.captions.commands import BUNDLE, caption_file
+    from ossicle.streaming.captions.task import CaptionOptions
+
+    options = CaptionOptions(
+        min_score=min_score,
+        labels=tuple(label or ()),
+        alerts_only=alerts_only,
+        lang=lang,
+        style=style,
+        live=False,
+    )
+    if server:
+        from ossicle.streaming.cli.remote import caption_remote
+
+        report: Any = caption_remote(
+            Remote(server, token, tls_ca, tls), source, out, format, options, model, rate, channels
+        )
+    else:
+        done = caption_file(
+            source,
+            out,
+            format or None,
+            bundle=model or BUNDLE,
+            options=options,
+            rate_hz=rate or None,
+            channels=channels,
+        )
+        report = {"seconds": done.seconds, "cues": done.cues, "alerts": done.alerts}
+    if not quiet or json:
+        show(
+            report,
+            json,
+            lambda: f"{report['cues']} captions in {report['seconds']:.1f} s of audio",
+            quiet=True,
+        )
+
+
+def encode(
+    source: In,
+    out: Annotated[str, typer.Argument(help="The .osc file, or - .", metavar="OUT")],
+    kbps: Annotated[float, typer.Option(help="Rate of the codes; whole layers.")] = 3.0,
+    layers: Annotated[int, typer.Option(help="Layers instead of a rate.")] = 0,
+    frames: Annotated[int, typer.Option(help="Frames a packet; 0: as many as may be.")] = 0,
+    dtx: Annotated[bool, typer.Option(help="Only noise descriptors in silence.")] = False,
+    model: Model = "",
+    server: Server = "",
+    token: Token = "",
+    tls_ca: Ca = "",
+    tls: Tls = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Encode audio into a small .osc file: ossicle encode talk.wav talk.osc --kbps 3."""
+    from ossicle.streaming.codec.commands import encode_file
+    from ossicle.streaming.codec.packet import MAX_FRAMES
+
+    with progress_bar("encode", not quiet) as progress:
+        if server:
+            from ossicle.streaming.cli.remote import encode_remote
+
+            done: Any = encode_remote(
+                Remote(server, token, tls_ca, tls),
+                source,
+                out,
+                kbps=kbps,
+                layers=layers,
+                frames=frames or MAX_FRAMES,
+                dtx=dtx,
+                model=model,
+                progress=progress,
+            )
+        else:
+            done = encode_file(
+                source,
+                out,
+                kbps,
+                model or "codec-16k",
+                layers=layers or None,
+                frames=frames or MAX_FRAMES,
+                silence_dbfs=-60.0 if dtx else None,
+                progress=progress,
+            )
+    _summary(done, out, quiet, json)
+
+
+def decode(
+    source: Annotated[str, typer.Argument(help="The .osc file, or - .", metavar="IN")],
+    out: Annotated[str, typer.Argument(help="Audio file, or - for WAV.", metavar="OUT")],
+    layers: Annotated[int, typer.Option(help="Decode at most so many; 0: all.")] = 0,
+    rate: Annotated[int, typer.Option("--rate", help="Hz of the output; 0: the source's.")] = 0,
+    start: Annotated[float, typer.Option(help="Begin at this second.")] = 0.0,
+    stop: Annotated[float, typer.Option(help="End at this second; 0: the end.")] = 0.0,
+    partial: Annotated[bool, typer.Option(help="Keep what a cut file still holds.")] = False,
+    model: Model = "",
+    server: Server = "",
+    token: Token = "",
+    tls_ca: Ca = "",
+    tls: Tls = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Decode an .osc file to audio of the same length."""
+    from ossicle.streaming.codec.commands import decode_file
+
+    with progress_bar("decode", not quiet) as progress:
+        if server:
+            from ossicle.runtime.errors import WireError
+            from ossicle.streaming.cli.remote import decode_remote
+
+            if start or stop or partial:
+                raise WireError("--start, --stop and --partial work without --server only")
+            done: Any = decode_remote(
+                Remote(server, token, tls_ca, tls), source, out, layers, rate, model
+            )
+        else:
+            done = decode_file(
+                source,
+                out,
+                layers or None,
+                model=model or None,
+                rate_hz=rate or None,
+                start_s=start,
+                stop_s=stop or None,
+                partial=partial,
+                progress=progress,
+            )
+    _summary(done, out, quiet, json)
+
+
+def separate(
+    source: In,
+    out: Annotated[
+        list[str], typer.Option("--out", "-o", help="Audio file; one for each query.")
+    ],
+    query: Annotated[list[str], typer.Option(help='What to keep, such as "dog barking".')],
+    depth: Annotated[float, typer.Option(help="1: only that; 0: the input.")] = 1.0,
+    keep_alarms: Annotated[bool, typer.Option(help="Give alarms back in any case.")] = False,
+    plot: Annotated[str, typer.Option(help="PNG of the spectrograms.")] = "",
+    model: Model = "",
+    server: Server = "",
+    token: Token = "",
+    tls_ca: Ca = "",
+    tls: Tls = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Keep only what is asked for: ossicle separate in.wav --query "dog barking" -o out.wav."""
+    with progress_bar("separate", not quiet) as progress:
+        if server:
+            from ossicle.streaming.cli.remote import separate_remote
+
+            options = {"depth": depth, "keep_alarms": keep_alarms}
+            done: Any = separate_remote(
+                Remote(server, token, tls_ca, tls), source, query, out, options, model
+            )
+        else:
+            from ossicle.streaming.separation.commands import SEPARATOR, separate_file
+
+            done = separate_file(
+                source,
+                query if len(query) > 1 else query[0],
+                out if len(query) > 1 else out[0],
+                model=model or SEPARATOR,
+                depth=depth,
+                keep_alarms=keep_alarms,
+                plot=plot or None,
+                progress=progress,
+            )
+    _summary(done, ", ".join(out), quiet, json)
+
+
+def enhance(
+    source: In,
+    out: Annotated[str, typer.Option("--out", "-o", help="Audio file, or - for WAV.")],
+    depth: Annotated[float, typer.Option(help="1: all noise away; 0: the input.")] = 1.0,
+    drop_alarms: Annotated[bool, typer.Option(help="Take alarms away too.")] = False,
+    plot: Annotated[str, typer.Option(help="PNG of the spectrograms.")] = "",
+    model: Model = "",
+    server: Server = "",
+    token: Token = "",
+    tls_ca: Ca = "",
+    tls: Tls = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Keep the speech (and alarms), take the noise away."""
+    with progress_bar("enhance", not quiet) as progress:
+        if server:
+            from ossicle.streaming.cli.remote import enhance_remote
+
+            options = {"depth": depth, "drop_alarms": drop_alarms}
+            done: Any = enhance_remote(
+                Remote(server, token, tls_ca, tls), source, out, options, model
+            )
+        else:
+            from ossicle.streaming.separation.commands import ENHANCER, enhance_file
+
+            done = enhance_file(
+                source,
+                out,
+                model or ENHANCER,
+                plot or None,
+                depth=depth,
+                keep_alarms=not drop_alarms,
+                progress=progress,
+            )
+    _summary(done, out, quiet, json)
+
+
+def _summary(done: Any, out: str, quiet: bool, json: bool) -> None:
+    if quiet and not json:
+        return
+    seconds = done.seconds if hasattr(done, "seconds") else done["seconds"]
+    rate = getattr(done, "payload_kbps", None)
+    more = "" if rate is None else f", {rate:.2f} kbps of codes"
+    name = "standard output" if out == "-" else Path(out).name
+    show(done, json, lambda: f"{name}: {seconds:.1f} s{more}", quiet=out == "-" or sys.stdout.closed)
