@@ -159,7 +159,7 @@ class DecodeTask:
         return [NoticeEvent("decoded", text, fields)]
 
     def update(self, state: DecodeState, options: Mapping[str, Any]) -> list[Event]:
-        """Change ``layers``, or tell the stream's length in ``samples``.
+        """Change ``layers`` (None: as the task was made), or tell the stream's ``samples`` in all.
 
         Raises:
             PacketError: an unknown option, or a value out of range.
@@ -168,9 +168,11 @@ class DecodeTask:
         if unknown:
             raise PacketError(f"a decoder has no option {unknown}; {', '.join(OPTIONS)} exist")
         if "layers" in options:
-            state.layers = self.layout.check(options["layers"])
+            asked = options["layers"]
+            state.layers = self._layers if asked is None else self.layout.check(asked)
         if "samples" in options:
-            state.samples = int(options["samples"])
+            asked = options["samples"]
+            state.samples = self._samples if asked is None else int(asked)
         return []
 
     def pull(self, state: DecodeState) -> list[Hop]:

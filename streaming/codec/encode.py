@@ -98,21 +98,23 @@ class EncodeTask:
         self._sender = Sender(self.layout)
         self._rate = RateControl(self.layout, wire)
         self._silence = None if silence_dbfs is None else SilenceDetector(silence_dbfs)
-        self._kbps = kbps if kbps is not None else 1e6
-        self._frames = _frames(frames)
-        self._layers = 0 if layers is None else self.layout.check(layers)
+        self._first: dict[str, Any] = {
+            "kbps": 1e6 if kbps is None else kbps,
+            "frames": _frames(frames),
+            "layers": 0 if layers is None else self.layout.check(layers),
+        }
         self.latency = frames * self.layout.hop - 1
 
     def open(self) -> EncodeState:
         """Return the state of a stream that has not begun."""
-        rate = self._rate.open(self._kbps, self._frames)
+        rate = self._rate.open(self._first["kbps"], self._first["frames"])
         state = EncodeState(
             self._sender.open(),
             rate,
             SilenceState(),
             Plan(1),
             np.zeros((self.input_format.channels, 0), np.float32),
-            self._layers,
+            self._first["layers"],
         )
         self._replan(state)
         return state
@@ -189,22 +191,25 @@ class EncodeTask:
     def update(self, state: EncodeState, options: Mapping[str, Any]) -> list[Event]:
         """Change ``kbps``, ``layers`` (0: by rate), ``frames``, or report ``loss`` (a share).
 
+        None stands for what the task was made with.
+
         Raises:
             PacketError: an unknown option, or a value out of range.
         """
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise PacketError(f"an encoder has no option {unknown}; {', '.join(OPTIONS)} exist")
+        given = {**self._first, **{k: v for k, v in options.items() if v is not None}}
         rate, layers = replace(state.rate), state.layers
         if "kbps" in options:
-            rate = replace(self._rate.open(options["kbps"], rate.frames), loss=rate.loss,
-                           guard=rate.guard)  # fmt: skip
+            asked = self._rate.open(given["kbps"], rate.frames)
+            rate = replace(asked, loss=rate.loss, guard=rate.guard)
         if "frames" in options:
-            rate.frames = _frames(options["frames"])
+            rate.frames = _frames(given["frames"])
         if "layers" in options:
-            layers = options["layers"] and self.layout.check(options["layers"])
-        if "loss" in options:
-            self._rate.report(rate, options["loss"])
+            layers = given["layers"] and self.layout.check(given["layers"])
+        if options.get("loss") is not None:
+            self._rate.report(rate, given["loss"])
         before = state.plan
         state.rate, state.layers = rate, layers
         self._replan(state)

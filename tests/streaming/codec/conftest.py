@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +136,3 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def toy_model(toy: Bundle) -> Model:
     return Model.load(toy)
 
-
-def data_folder() -> Path | None:
-    """The folder of real audio and weights, if this machine has it."""
-    root = Path(__file__).parents[3]
-    named = os.environ.get("OSSICLE_DATA")
-    for place in (*([Path(named)] if named else []), root.parent / "shared" / "data"):
-        if place.is_dir():
-            return place
-    return None

@@ -311,6 +311,22 @@ def test_options_out_of_range_are_refused_and_change_nothing(
     assert snapshot.dump(state) == before
 
 
+def test_options_go_back_to_what_they_were(toy_model: Model) -> None:
+    task = EncodeTask(toy_model.bundle, kbps=3.0, frames=2)
+    state = task.open()
+    first = state.plan
+    task.update(state, {"layers": 2, "frames": 4})
+    assert (state.plan.layers, state.plan.frames) == (2, 4)
+    task.update(state, {"layers": None, "frames": None, "kbps": None, "loss": None})
+    assert state.plan == first
+    decoder = DecodeTask(toy_model.bundle, layers=7)
+    held = decoder.open()
+    decoder.update(held, {"layers": 2})
+    assert held.layers == 2
+    decoder.update(held, {"layers": None, "samples": None})
+    assert (held.layers, held.samples) == (7, -1)
+
+
 def test_what_a_task_cannot_take_is_said(toy_model: Model) -> None:
     task = EncodeTask(toy_model.bundle)
     state = task.open()
