@@ -104,7 +104,7 @@ class Tally:
     """Counts what passes."""
 
     def __init__(self) -> None:
-        self.seconds, self.erasure = 0.0, 0.0
+        self.samples, self.rate_hz, self.erasure = 0, 1, 0.0
         self.cues = self.alerts = self.retracted = 0
         self.gaps: list[GapEvent] = []
         self.notices: list[NoticeEvent] = []
@@ -123,7 +123,8 @@ class Tally:
 
     def report(self) -> CaptionReport:
         """Return the figures."""
-        return CaptionReport(self.seconds, self.cues, self.alerts, self.retracted, self.erasure,
+        seconds = self.samples / self.rate_hz
+        return CaptionReport(seconds, self.cues, self.alerts, self.retracted, self.erasure,
                              tuple(self.gaps), tuple(self.notices), self.sinks)  # fmt: skip
 
 
@@ -141,7 +142,8 @@ def caption_events(
         if resampler is None:
             resampler = Resampler(chunk.format, task.input_format)
             memory = resampler.open()
-        tally.seconds += chunk.length / chunk.format.rate_hz
+        tally.samples += chunk.length
+        tally.rate_hz = chunk.format.rate_hz
         for ready in resampler.step(memory, chunk):
             yield from _counted(run.feed(ready), tally)
     if resampler is not None:

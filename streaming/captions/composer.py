@@ -219,8 +219,9 @@ class Composer:
     def _relate(self, state: ComposerState, group: int, onset: int) -> tuple[str, int] | None:
         """Return how a sound that begins at ``onset`` stands to the nearest other one."""
         others = [
-            # a sound of several strokes is still there between them
-            (line.end + (self.pauses[g] if len(line.parts) > 1 else 0), line.start, line.cue_id)
+            # an alarm or a ring is still there between its strokes
+            (line.end + (self.kinds[g].pause_ms and len(line.parts) > 1 and self.pauses[g]),
+             line.start, line.cue_id)
             for g, line in state.lines.items() if g != group
         ] + [
             (chain.part.heard if chain.going_on else chain.end, chain.start, chain.cue_id)
@@ -288,7 +289,8 @@ class Composer:
                 self._stop(state, group, drafts)
             return
         alert = kind.priority is Priority.ALERT
-        if seen - chain.start >= (self.timing.recall_alert if alert else self.timing.recall):
+        due = chain.start + (self.timing.recall_alert if alert else self.timing.recall)
+        if chain.part.heard >= seen >= due:
             relation = (RelationKind.CONTINUES.value, chain.cue_id)
             at = max(chain.end, chain.part.heard)
             self._open(state, group, Form.CONTINUES, at, chain.part, relation, drafts)
