@@ -1,4 +1,4 @@
-"""The sound card: what there is, and a microphone as a source. PortAudio is loaded when asked for."""
+"""The sound card: what there is, and a microphone as a source; PortAudio is loaded lazily."""
 
 from __future__ import annotations
 

@@ -53,11 +53,11 @@ def encode(samples: Samples, encoding: str) -> bytes:
     """
     flat = samples.T if samples.shape[0] > 1 else samples[0]
     if encoding == "pcm_f32":
-        return np.ascontiguousarray(flat, "<f4").tobytes()
+        return bytes(np.ascontiguousarray(flat, "<f4").tobytes())
     pcm = np.rint(np.clip(flat, -1.0, 1.0) * np.float32(32768.0))
     pcm = np.minimum(pcm, np.float32(32767.0)).astype("<i2")
     if encoding == "pcm_s16":
-        return pcm.tobytes()
+        return bytes(pcm.tobytes())
     if encoding not in _tables:
         if encoding not in ("mu_law", "a_law"):
             raise WireError(
@@ -65,7 +65,7 @@ def encode(samples: Samples, encoding: str) -> bytes:
                 field="output_encoding",
             )
         _tables[encoding] = _nearest(MU_LAW if encoding == "mu_law" else A_LAW)
-    return _tables[encoding][pcm.astype(np.int32) + 32768].tobytes()
+    return bytes(_tables[encoding][pcm.astype(np.int32) + 32768].tobytes())
 
 
 def decode(data: bytes | memoryview, encoding: str, channels: int) -> Samples:

@@ -50,9 +50,7 @@ def failure_of(error: BaseException) -> Failure:
     text = str(error)
     match error:
         case Denied(known=known):
-            return Failure(
-                "PERMISSION_DENIED" if known else "UNAUTHENTICATED", error.reason, text
-            )
+            return Failure("PERMISSION_DENIED" if known else "UNAUTHENTICATED", error.reason, text)
         case e.WireError():
             return Failure("INVALID_ARGUMENT", error.reason or "BAD_REQUEST", text, error.field)
         case e.CapacityError():

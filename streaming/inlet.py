@@ -187,9 +187,7 @@ def check_format(config: Config) -> None:
             field="config.sample_rate_hz",
         )
     if config.channels not in (1, 2):
-        raise WireError(
-            f"channels is {config.channels}; 1 or 2 allowed", field="config.channels"
-        )
+        raise WireError(f"channels is {config.channels}; 1 or 2 allowed", field="config.channels")
     if not config.encoding:
         raise WireError(
             "encoding is not given; PCM_S16 is 16-bit little-endian PCM", field="config.encoding"

@@ -129,9 +129,7 @@ class End:
     """No more input."""
 
 
-Request = (
-    Config | AudioIn | PacketsIn | Query | Marker | Credit | End | LossReport | Acknowledge
-)
+Request = Config | AudioIn | PacketsIn | Query | Marker | Credit | End | LossReport | Acknowledge
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,7 @@ class Metrics:
 class _Live:
     """A collector of gauges that are read from the service."""
 
-    def __init__(
-        self, status: Callable[[], Status], engine: Callable[[], EngineFigures]
-    ) -> None:
+    def __init__(self, status: Callable[[], Status], engine: Callable[[], EngineFigures]) -> None:
         self._status, self._engine = status, engine
 
     def describe(self) -> Iterator[Any]:

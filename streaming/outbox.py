@@ -45,9 +45,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(
-        self, response: Response, ms: float = 0.0, span: tuple[int, int] = (0, 0)
-    ) -> None:
+    def put(self, response: Response, ms: float = 0.0, span: tuple[int, int] = (0, 0)) -> None:
         """Add an answer that holds ``ms`` of audio over client-rate samples ``span``."""
         if self._closed:
             return
@@ -63,7 +61,7 @@ class Outbox:
         elif len(self._queue) > MAX_ANSWERS:
             self.fail(
                 CapacityError(
-                    f"{MAX_ANSWERS} answers wait for a reader that takes none; the stream is closed",
+                    f"{MAX_ANSWERS} answers wait for a reader that takes none; the stream ends",
                     reason="stalled_reader",
                 )
             )
@@ -108,9 +106,8 @@ class Outbox:
         if waiting.ms:
             key = _key(waiting.response)
             self._ms[key] -= waiting.ms
-            if not self._droppable and not self._room.is_set():
-                if all(ms <= self._limit_ms for ms in self._ms.values()):
-                    self._room.set()
+            if self.full and all(ms <= self._limit_ms for ms in self._ms.values()):
+                self._room.set()
         return waiting.response
 
     async def next(self) -> Response | None:

@@ -41,8 +41,10 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def allows_method(self, method: str) -> bool:
         """Whether the call ``method`` may be made."""
-        return "*" in self.methods or method in self.methods or (
-            method == "GetStatus" and "status" in self.methods
+        return (
+            "*" in self.methods
+            or method in self.methods
+            or (method == "GetStatus" and "status" in self.methods)
         )
 
     def allows_model(self, model: str) -> bool:
@@ -53,7 +55,7 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 ANYONE = Grant("anyone")
 
 
-class Denied(WireError):
+class Denied(WireError):  # noqa: N818
     """A call without a token, with an unknown one, or outside its scopes."""
 
     def __init__(self, message: str, *, known: bool) -> None:

@@ -22,8 +22,8 @@ from ossicle.streaming.enginebridge import EngineBridge
 from ossicle.streaming.metrics import Metrics
 from ossicle.streaming.proto import ossicle_pb2_grpc
 from ossicle.streaming.resume import SnapshotStore
-from ossicle.streaming.security import TokenFile, check_exposure, is_loopback, read_pem
 from ossicle.streaming.seam import StreamEngine
+from ossicle.streaming.security import TokenFile, check_exposure, is_loopback, read_pem
 from ossicle.streaming.service import Service
 from ossicle.streaming.servicer import SERVICE, Servicer
 
@@ -71,9 +71,7 @@ def load_models(settings: Settings) -> dict[str, Model]:
 def make_engine(models: dict[str, Model], settings: Settings) -> Engine:
     """Return an engine for ``models`` with the limits of ``settings``."""
     slots = min(4 * settings.max_streams, 4096)
-    return Engine(
-        models, EngineSettings(max_streams=slots, inbox_ms=float(settings.ring_ms))
-    )
+    return Engine(models, EngineSettings(max_streams=slots, inbox_ms=float(settings.ring_ms)))
 
 
 class Server:
@@ -118,9 +116,7 @@ class Server:
         tokens = TokenFile.read(settings.tokens) if settings.tokens else TokenFile()
         engine = self._given
         if engine is None:
-            self._own = make_engine(
-                await asyncio.to_thread(load_models, settings), settings
-            )
+            self._own = make_engine(await asyncio.to_thread(load_models, settings), settings)
             engine = EngineBridge(self._own)
         self.service = Service(engine, settings, store, self.metrics)
         self.service.state = "STARTING"
@@ -223,5 +219,3 @@ async def serve(settings: Settings, ready: Callable[[Server], None] = lambda _: 
         loop.add_signal_handler(number, leave)
     ready(server)
     await server.wait()
-
-

@@ -239,9 +239,9 @@ class Service:
             ladder=ladder_options(spec.ladder),
             restore=snapshot.load(side[0]) if side else None,
         )
-        format = task.input_format
-        if format is not None:
-            session.inlet.connect(AudioFormat(format.rate_hz, format.channels), branch.lease)
+        drinks = task.input_format
+        if drinks is not None:
+            session.inlet.connect(AudioFormat(drinks.rate_hz, drinks.channels), branch.lease)
 
     def _specs(self, config: m.Config) -> tuple[m.TaskSpec, ...]:
         if not config.tasks:
@@ -417,7 +417,7 @@ class Service:
         for session, _ in list(self.sessions.values()):
             session.going_away(self.settings.drain_s, "DRAIN")
         limit = time.monotonic() + self.settings.drain_s
-        while self.sessions and time.monotonic() < limit:
+        while self.sessions and time.monotonic() < limit:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     async def _tick(self) -> None:

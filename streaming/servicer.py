@@ -140,7 +140,7 @@ class Servicer(ossicle_pb2_grpc.OssicleServicer):
         return Caller(grant, self._limit_key(grant, peer), peer)
 
     def _limit_key(self, grant: Grant, peer: str) -> str:
-        """Return what limits are counted by: the token's name, else the address without its port."""
+        """Return what limits are counted by: the token's name, else the address."""
         return peer.rpartition(":")[0] if self._tokens.open else grant.name
 
 
@@ -192,5 +192,3 @@ async def _abort(context: Any, error: Exception) -> NoReturn:
         log.error("call failed", exc_info=error)
     await context.abort(code(failure), failure.message, to_trailer(failure))
     raise AssertionError("abort returns nothing")
-
-

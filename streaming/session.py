@@ -305,7 +305,7 @@ class Session:
         lease = self._one(message.task, "decode", "packets")
         self._count(sum(len(p.data) for p in message.packets))
         for packet in message.packets:
-            while not lease.push(packet.data, arrival) and not self.over:
+            while not lease.push(packet.data, arrival) and not self.over:  # noqa: ASYNC110
                 await asyncio.sleep(FULL_WAIT_S)
             self.packets_in += 1
             if not self.live:

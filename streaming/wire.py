@@ -129,7 +129,9 @@ def _task_to_pb(spec: m.TaskSpec) -> pb.Task:
                 setattr(options, name, value)
         except (AttributeError, TypeError, ValueError) as error:
             known = ", ".join(f.name for f in options.DESCRIPTOR.fields)
-            raise WireError(f"{spec.kind} option {name}={value!r}: {error}; known: {known}") from None
+            raise WireError(
+                f"{spec.kind} option {name}={value!r}: {error}; known: {known}"
+            ) from None
     return task
 
 
@@ -184,9 +186,7 @@ def packets_from_pb(packets: Any) -> tuple[m.WirePacket, ...]:
 
 def packets_to_pb(packets: tuple[m.WirePacket, ...]) -> list[pb.Packet]:
     """Return codec packets for the wire."""
-    return [
-        pb.Packet(data=p.data, start_sample=p.start_sample, samples=p.samples) for p in packets
-    ]
+    return [pb.Packet(data=p.data, start_sample=p.start_sample, samples=p.samples) for p in packets]
 
 
 # ------------------------------------------------------------------------------- requests
@@ -247,9 +247,7 @@ def request_to_pb(request: m.Request) -> pb.StreamRequest:
         case m.Config():
             return pb.StreamRequest(config=config_to_pb(request))
         case m.PacketsIn(packets, task):
-            return pb.StreamRequest(
-                packets=pb.Packets(task=task, packets=packets_to_pb(packets))
-            )
+            return pb.StreamRequest(packets=pb.Packets(task=task, packets=packets_to_pb(packets)))
         case m.Query(text, task):
             return pb.StreamRequest(query=pb.Query(task=task, text=text))
         case m.Marker(id, client_ns):
@@ -452,9 +450,7 @@ _BODY_TO: dict[type, tuple[str, Callable[[Any], Any]]] = {
     m.Marker: ("marker", lambda k: pb.Marker(id=k.id, client_ns=k.client_ns, sample=k.sample)),
     m.Checkpoint: (
         "checkpoint",
-        lambda c: pb.Checkpoint(
-            number=c.number, token=c.token, sample=c.sample, packets=c.packets
-        ),
+        lambda c: pb.Checkpoint(number=c.number, token=c.token, sample=c.sample, packets=c.packets),
     ),
     m.Credit: ("credit", lambda c: pb.Credit(until_sample=c.until_sample)),
 }
@@ -506,7 +502,8 @@ def response_from_pb(response: pb.StreamResponse) -> m.Response:
     if kind is None:
         raise WireError("an answer without content; is the server newer than this client?")
     ledger = ledger_from_pb(response.ledger) if response.HasField("ledger") else None
-    return m.Response(_BODY_FROM[kind](getattr(response, kind)), response.task, response.seq, ledger)
+    body = _BODY_FROM[kind](getattr(response, kind))
+    return m.Response(body, response.task, response.seq, ledger)
 
 
 # ------------------------------------------------------------------------------- models, status

@@ -1,4 +1,4 @@
-"""The command ``ossicle``. Every command loads what it needs when it runs, so that help is quick."""
+"""The command ``ossicle``; each command loads what it needs when it runs."""
 
 from ossicle.streaming.cli.app import main
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -176,9 +175,7 @@ def decode(
 
 def separate(
     source: In,
-    out: Annotated[
-        list[str], typer.Option("--out", "-o", help="Audio file; one for each query.")
-    ],
+    out: Annotated[list[str], typer.Option("--out", "-o", help="Audio file; one for each query.")],
     query: Annotated[list[str], typer.Option(help='What to keep, such as "dog barking".')],
     depth: Annotated[float, typer.Option(help="1: only that; 0: the input.")] = 1.0,
     keep_alarms: Annotated[bool, typer.Option(help="Give alarms back in any case.")] = False,
@@ -261,4 +258,4 @@ def _summary(done: Any, out: str, quiet: bool, json: bool) -> None:
     rate = getattr(done, "payload_kbps", None)
     more = "" if rate is None else f", {rate:.2f} kbps of codes"
     name = "standard output" if out == "-" else Path(out).name
-    show(done, json, lambda: f"{name}: {seconds:.1f} s{more}", quiet=out == "-" or sys.stdout.closed)
+    show(done, json, lambda: f"{name}: {seconds:.1f} s{more}", quiet=out == "-")

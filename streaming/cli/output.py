@@ -74,7 +74,9 @@ def show(value: Any, as_json: bool, text: Callable[[], Any], quiet: bool = False
     With ``quiet`` the people's form goes to standard error: standard output carries data.
     """
     if as_json:
-        print(json.dumps(plain(value), ensure_ascii=False), file=sys.stderr if quiet else sys.stdout)
+        print(
+            json.dumps(plain(value), ensure_ascii=False), file=sys.stderr if quiet else sys.stdout
+        )
         return
     from rich.console import Console
 

@@ -278,8 +278,7 @@ async def _channels(
 
     async with remote.connect() as client:
         streams = [
-            client.stream(*specs, rate_hz=taken.rate_hz, live=False)
-            for _ in range(taken.channels)
+            client.stream(*specs, rate_hz=taken.rate_hz, live=False) for _ in range(taken.channels)
         ]
         for stream in streams:
             await stream.opened()
@@ -311,9 +310,7 @@ async def _drive(stream: Stream, pieces: Iterator[Samples]) -> AsyncIterator[m.R
         yield response
 
 
-async def _drive_packets(
-    stream: Stream, packets: list[m.WirePacket]
-) -> AsyncIterator[m.Response]:
+async def _drive_packets(stream: Stream, packets: list[m.WirePacket]) -> AsyncIterator[m.Response]:
     async def send() -> None:
         for at in range(0, len(packets), 25):
             await stream.send_packets(packets[at : at + 25])

@@ -32,9 +32,7 @@ def serve(
     tls_key: Annotated[str | None, typer.Option(help="PEM key.")] = None,
     tls_client_ca: Annotated[str | None, typer.Option(help="Ask clients for certificates.")] = None,
     tokens: Annotated[str | None, typer.Option(help="File of hashed tokens.")] = None,
-    insecure: Annotated[
-        bool | None, typer.Option(help="Bind beyond loopback without TLS.")
-    ] = None,
+    insecure: Annotated[bool | None, typer.Option(help="Bind beyond loopback without TLS.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus on loopback.")] = None,
     max_streams: Annotated[int | None, typer.Option(help="Open at once.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
@@ -85,8 +83,10 @@ def serve(
         show(
             {"host": settings.host, "port": server.port, "models": names},
             json,
-            lambda: f"serving {', '.join(names)} on [bold]{where}[/]\n"
-            f"try: ossicle caption FILE --server {where}",
+            lambda: (
+                f"serving {', '.join(names)} on [bold]{where}[/]\n"
+                f"try: ossicle caption FILE --server {where}"
+            ),
         )
         sys.stdout.flush()
 

@@ -21,7 +21,7 @@ class AsyncClient:
     """Talks to one service; made by :func:`ossicle.connect`."""
 
     def __init__(self, transport: Transport, name: str = "", patience_s: float = 30.0) -> None:
-        self._transport = transport
+        self.transport = transport
         self.name, self.patience_s = name, patience_s
 
     def stream(
@@ -46,7 +46,7 @@ class AsyncClient:
             "client": self.name,
         }
         config = m.Config(**{**fields, **settings})
-        return Stream(self._transport, config, self.patience_s, resume)
+        return Stream(self.transport, config, self.patience_s, resume)
 
     async def run(
         self,
@@ -101,9 +101,7 @@ class AsyncClient:
 
     async def separate(self, source: Any, query: str, **settings: Any) -> AsyncIterator[Sound]:
         """Yield what ``query`` names, out of the source."""
-        spec = m.TaskSpec(
-            "separate", model=settings.pop("model", ""), options={"query": query}
-        )
+        spec = m.TaskSpec("separate", model=settings.pop("model", ""), options={"query": query})
         async for response in self.run(source, spec, **settings):
             if isinstance(response.body, Sound):
                 yield response.body
@@ -135,15 +133,15 @@ class AsyncClient:
 
     async def models(self, task: str = "") -> list[m.ModelInfo]:
         """Return the service's models, for one task or all."""
-        return await self._transport.models(task)
+        return await self.transport.models(task)
 
     async def status(self) -> m.Status:
         """Return how the service is."""
-        return await self._transport.status()
+        return await self.transport.status()
 
     async def close(self) -> None:
         """Hang up."""
-        await self._transport.close()
+        await self.transport.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self

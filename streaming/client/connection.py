@@ -105,4 +105,3 @@ def _loopback(target: str) -> bool:
     from ossicle.streaming.security import is_loopback
 
     return target.startswith("unix:") or is_loopback(target.rpartition(":")[0])
-

@@ -51,9 +51,7 @@ class Replay:
         self.sample_end += samples
         self._packets_end += packets
         self.unsent_samples += samples
-        self._items.append(
-            _Item(request, samples, packets, self.sample_end, self._packets_end)
-        )
+        self._items.append(_Item(request, samples, packets, self.sample_end, self._packets_end))
 
     def skip(self, samples: int) -> None:
         """Leave ``samples`` out: the next audio says where it belongs."""

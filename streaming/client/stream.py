@@ -28,7 +28,7 @@ CAUGHT_UP_MS = 100
 HELD_ANSWERS = 50_000
 
 
-class ServerLost(OssicleError):
+class ServerLost(OssicleError):  # noqa: N818
     """The server could not be reached again in time, or nothing was kept to go on with."""
 
 
@@ -305,8 +305,8 @@ class Stream:
         token = checkpoint.token if checkpoint is not None else b""
         yield replace(self.config, resume_token=token)
         held = self._replay.markers()
-        for id, marker in list(self._markers.items()):
-            if id not in held:  # a checkpoint covers it, but its answer was lost
+        for number, marker in list(self._markers.items()):
+            if number not in held:  # a checkpoint covers it, but its answer was lost
                 yield marker
         while not self._over and attempt == self._attempt:
             if self._acknowledge:
@@ -356,8 +356,8 @@ class Stream:
             case Cue():
                 if not self._new(response.task, "cue", body.seq):
                     return
-            case m.Marker(id):
-                if self._markers.pop(id, None) is None:
+            case m.Marker(number):
+                if self._markers.pop(number, None) is None:
                     return
             case m.Ended():
                 self.ended = body
@@ -403,4 +403,3 @@ class Stream:
             p for p in body.packets if self._new(response.task, "packets", p.start_sample)
         )
         return replace(response, body=replace(body, packets=fresh)) if fresh else None
-

@@ -93,16 +93,12 @@ class GrpcTransport:
         ]
         self._address = address
         if address.tls:
-            credentials = grpc.ssl_channel_credentials(
-                address.ca, address.key, address.certificate
-            )
+            credentials = grpc.ssl_channel_credentials(address.ca, address.key, address.certificate)
             self._channel = grpc.aio.secure_channel(address.target, credentials, options)
         else:
             self._channel = grpc.aio.insecure_channel(address.target, options)
         self._stub: Any = ossicle_pb2_grpc.OssicleStub(self._channel)  # type: ignore[no-untyped-call]
-        self._metadata = (
-            (("authorization", f"Bearer {address.token}"),) if address.token else None
-        )
+        self._metadata = (("authorization", f"Bearer {address.token}"),) if address.token else None
 
     async def stream(self, requests: AsyncIterator[m.Request]) -> AsyncIterator[m.Response]:
         """Carry one connection."""

@@ -1,1 +1,1 @@
-"""The wire's messages: ``ossicle.proto``, the stubs made from it, and a lock of its field numbers."""
+"""The wire's messages: ``ossicle.proto``, its stubs, and a lock of its field numbers."""

@@ -122,7 +122,7 @@ async def test_reflection_gives_the_protos(server: Server) -> None:
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(ask())
-        answer = [a async for a in call][0]
+        answer = await anext(aiter(call))
     assert answer.file_descriptor_response.file_descriptor_proto
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def heard(answers: list[m.Response]) -> tuple[list[Any], Any, list[Any]]:
     cues = [r.body for r in answers if isinstance(r.body, Cue)]
     assert [c.seq for c in cues] == list(range(len(cues)))
     sounds = [r.body for r in answers if isinstance(r.body, Sound)]
-    for before, after in zip(sounds, sounds[1:], strict=False):
+    for before, after in pairwise(sounds):
         assert after.start_sample == before.stop_sample
     packets = [p for r in answers if isinstance(r.body, m.PacketsOut) for p in r.body.packets]
     return cues, concatenate(sounds), packets
@@ -180,7 +181,9 @@ async def first_half(
     models: dict[str, Model], store: SnapshotStore, caller: Caller
 ) -> tuple[m.Config, m.Checkpoint, Any]:
     """Run the first half of a stream and lose the client after a checkpoint."""
-    service = Service(InlineEngine(loaded=models), Settings(checkpoint_s=0.2, checkpoint_share=1.0), store)
+    service = Service(
+        InlineEngine(loaded=models), Settings(checkpoint_s=0.2, checkpoint_share=1.0), store
+    )
     asked = config(*TASKS, checkpoints=True)
     x = tones(2.0)
 

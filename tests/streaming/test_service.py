@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,24 +22,23 @@ from streamtoys import (
     whole,
 )
 
+from ossicle.runtime.budget import LatencyClass
 from ossicle.runtime.engine import Engine, EngineSettings
 from ossicle.runtime.errors import (
     BudgetError,
-    BundleError,
     CapacityError,
     OssicleError,
     PacketError,
     WireError,
 )
-from ossicle.runtime.budget import LatencyClass
 from ossicle.runtime.model import Model
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
 from ossicle.streaming.config import Settings
 from ossicle.streaming.enginebridge import EngineBridge
 from ossicle.streaming.failures import Closing
-from ossicle.streaming.security import Denied, Grant
 from ossicle.streaming.seam import InlineEngine, StreamEngine
+from ossicle.streaming.security import Denied, Grant
 from ossicle.streaming.service import Caller, Service
 
 
@@ -60,7 +58,10 @@ async def engine(request: Any, models: dict[str, Model]) -> AsyncIterator[Stream
 
 
 async def ask(
-    engine: StreamEngine, requests: Iterable[m.Request], caller: Caller | None = None, **settings: Any
+    engine: StreamEngine,
+    requests: Iterable[m.Request],
+    caller: Caller | None = None,
+    **settings: Any,
 ) -> list[m.Response]:
     service = Service(engine, Settings(**settings))
     answers = service.stream(given(requests), caller or Caller())
@@ -96,7 +97,7 @@ async def test_answers_do_not_depend_on_how_the_upload_was_cut(
     told = await ask(engine, whole(config(*tasks), x, size))
     again = await ask(engine, whole(config(*tasks), x, 999))
     np.testing.assert_array_equal(audio_of(told), audio_of(again))
-    assert [c for c in bodies(told, Cue)] == [c for c in bodies(again, Cue)]
+    assert bodies(told, Cue) == bodies(again, Cue)
     assert packets_of(told) == packets_of(again)
 
 
@@ -272,8 +273,7 @@ async def test_a_client_that_says_nothing_is_let_go(models: dict[str, Model]) ->
     with pytest.raises(Closing, match="no config within"):
         await anext(service.stream(silent(), Caller()))
     with pytest.raises(Closing, match="nothing came"):
-        async for _ in service.stream(silent(config()), Caller()):
-            pass
+        [r async for r in service.stream(silent(config()), Caller())]
     await service.stop()
 
 
@@ -289,9 +289,7 @@ async def test_a_live_stream_that_is_not_read_gets_gaps_and_keeps_its_captions(
 ) -> None:
     service = Service(InlineEngine(loaded=models), Settings(output_ms=200))
     x = tones(3.0)
-    answers = service.stream(
-        given(whole(config(ENHANCE, CAPTION, pace="live"), x)), Caller()
-    )
+    answers = service.stream(given(whole(config(ENHANCE, CAPTION, pace="live"), x)), Caller())
     assert isinstance((await anext(answers)).body, m.Started)
     first = await anext(answers)
     await asyncio.sleep(0.5)  # the whole upload is worked through meanwhile
@@ -317,7 +315,7 @@ async def test_answers_wait_for_credit(models: dict[str, Model]) -> None:
 
     answers = service.stream(fed(), Caller())
     reached = 0
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError):  # noqa: PT012
         async with asyncio.timeout(0.3):
             async for response in answers:
                 if isinstance(response.body, m.AudioOut):
