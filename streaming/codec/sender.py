@@ -90,7 +90,7 @@ class Sender:
 
     def _past(self, state: SenderState, frames: int, plan: Plan) -> Codes | None:
         depth = min(plan.depth, len(state.history) // frames)
-        if depth == 0 or state.reset or (plan.far and depth < MAX_DEPTH):
+        if depth == 0 or (plan.far and depth < MAX_DEPTH):
             return None
         old = state.history[-depth * frames :][: frames if plan.far else None]
         return np.concatenate([frame[: plan.redundant_layers] for frame in old], axis=1)

@@ -135,4 +135,3 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def toy_model(toy: Bundle) -> Model:
     return Model.load(toy)
-

@@ -85,6 +85,32 @@ def test_reordering_within_the_delay_loses_nothing(order: list[int], extra: int)
     check_order(got)
 
 
+def test_a_frames_own_packet_beats_its_redundancy() -> None:
+    packets = send(8, Plan(6, 1, 2, 1))
+    packets[3], packets[4] = packets[4], packets[3]
+    got, counts = receive(JitterRing(3), packets)
+    assert [f.codes.shape[0] for f in got if f.codes is not None] == [6] * 8
+    assert counts["recovered"] == counts["lost"] == 0
+
+
+def test_a_full_ring_lets_the_oldest_go() -> None:
+    got, counts = receive(JitterRing(127), send(400, Plan(6, 16)))
+    assert counts["lost"] == 0
+    check_order(got)
+
+
+def test_frames_before_a_silence_are_not_sent_again_after_it() -> None:
+    sender, plan = Sender(LAYOUT), Plan(6, 1, 2, 2)
+    state = sender.open()
+    for i in range(5):
+        sender.push(state, code(i), plan)
+    sender.silence(state, Noise(60), plan)
+    after = [p.data for i in range(6, 9) for p in sender.push(state, code(i), plan)]
+    past = [read(data, LAYOUT).past for data in after]
+    assert past[0] is None
+    assert [p.tolist() for p in past[1:] if p is not None] == [[[6], [6]], [[6, 7], [6, 7]]]
+
+
 def test_a_duplicate_changes_nothing_but_its_count() -> None:
     packets = send(10, Plan(6))
     once, _ = receive(JitterRing(3), packets)

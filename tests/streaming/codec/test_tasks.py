@@ -241,6 +241,15 @@ def test_bad_audio_leaves_finite_sound(toy_model: Model, kind: str) -> None:
     np.testing.assert_array_equal(heard[:, 8000:], clean[:, 8000:9600])
 
 
+def test_nothing_but_numbers_reaches_the_model(toy_model: Model) -> None:
+    task = EncodeTask(toy_model.bundle)
+    signal = speechlike(640)
+    signal[:, 100:200], signal[:, 300] = np.nan, -np.inf
+    hops = task.push(task.open(), Chunk(signal, 0, MONO))
+    assert all(np.isfinite(hop.inputs["audio"]).all() for hop in hops)
+    assert hops[0].inputs["audio"][0, 50] == signal[0, 50]
+
+
 def test_short_gaps_are_bridged_and_long_ones_skipped(toy_model: Model) -> None:
     task = EncodeTask(toy_model.bundle)
     signal = speechlike(8000)
