@@ -68,7 +68,7 @@ class StepWriter:
         self.outputs.append(Port(name, tuple(shape), dtype))
         self._nodes.append(helper.make_node("Identity", [value], [name]))
 
-    def weight(self, value: NDArray[Any], name: str | None = None) -> str:
+    def weight(self, value: NDArray[Any] | np.generic, name: str | None = None) -> str:
         """Get the name of a constant; equal unnamed constants are stored once."""
         array = np.ascontiguousarray(value)
         key = (array.dtype.str, array.shape, array.tobytes())

@@ -47,7 +47,7 @@ def quantise_bundle(
     program: str = "step",
     graphs: Iterable[str] | None = None,
 ) -> Bundle:
-    """Write ``bundle`` in smaller numbers at ``place``, unless quality falls by more than ``bound``.
+    """Write ``bundle`` in smaller numbers, unless quality falls by more than ``bound``.
 
     Args:
         bundle: what to quantise; it stays as it is.

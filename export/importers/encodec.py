@@ -111,7 +111,8 @@ def _config(folder: Path) -> _Config:
         if c[key] != wanted:
             raise ExportError(f"config.json: {key} is {c[key]!r}; only {wanted!r} is imported")
     return _Config(
-        int(c["sampling_rate"]), int(c["num_filters"]), tuple(int(r) for r in c["upsampling_ratios"]),
+        int(c["sampling_rate"]), int(c["num_filters"]),
+        tuple(int(r) for r in c["upsampling_ratios"]),
         int(c["kernel_size"]), int(c["last_kernel_size"]), int(c["residual_kernel_size"]),
         int(c["compress"]), int(c["num_lstm_layers"]), int(c["hidden_size"]),
         int(c["codebook_size"]),
@@ -119,7 +120,7 @@ def _config(folder: Path) -> _Config:
 
 
 def _books(w: Weights, config: _Config) -> Array:
-    books = []
+    books: list[Array] = []
     while f"quantizer.layers.{len(books)}.codebook.embed" in w:
         name = f"quantizer.layers.{len(books)}.codebook.embed"
         books.append(w.get(name, config.codes, config.width))
@@ -212,7 +213,7 @@ class _Net:
         g = self.w.get(gain, shape[0], 1, 1).astype(np.float64)
         v = self.w.get(direction, *shape).astype(np.float64)
         norm = np.sqrt((v * v).sum(axis=(1, 2), keepdims=True))
-        return (g * v / np.maximum(norm, 1e-30)).astype(np.float32)
+        return np.asarray(g * v / np.maximum(norm, 1e-30), np.float32)
 
     def conv(
         self, x: str, layer: int | str, shape: tuple[int, int, int], *, stride: int = 1
@@ -247,7 +248,7 @@ class _Net:
 
     def transposed(self, x: str, layer: int, shape: tuple[int, int, int], stride: int) -> str:
         """Append a transposed convolution; what reaches past the hop is added to the next one."""
-        inputs, outputs, taps = shape
+        _, outputs, taps = shape
         g, name = self.g, f"{self.side}.layers.{layer}.conv"
         weight = self._kernel(name, shape)
         spread = g.node(

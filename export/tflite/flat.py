@@ -1,8 +1,8 @@
 """Bounds-checked reading of FlatBuffers tables.
 
 The wire format (see the FlatBuffers internals page): a table starts with a signed offset back to
-its vtable; the vtable holds one 16-bit offset per field, 0 where the field is absent. Strings, vectors
-and sub-tables are unsigned 32-bit offsets relative to where they are stored.
+its vtable; the vtable holds one 16-bit offset per field, 0 where the field is absent. Strings,
+vectors and sub-tables are unsigned 32-bit offsets relative to where they are stored.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Table:
         if start + 4 + count * width > len(self.data):
             raise ExportError(
                 f"a vector of {count} elements of {width} bytes starts at byte {start} and runs "
-                f"past the end of the file ({len(self.data)} bytes); the file is cut short or damaged"
+                f"past the end of the file ({len(self.data)} bytes); it is cut short or damaged"
             )
         return start + 4, count
 
