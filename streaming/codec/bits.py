@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+FEW = 48  # codes that one loop handles; more are halved, since big integers shift slowly
 
 
-def pack(values: Iterable[int], widths: Iterable[int]) -> int:
+def pack(values: Sequence[int], widths: Sequence[int]) -> int:
     """Return ``values`` laid one after another as one big integer, the first one on top.
 
     Values must fit their widths; nothing is checked here.
@@ -13,6 +15,10 @@ def pack(values: Iterable[int], widths: Iterable[int]) -> int:
     >>> bin(pack([1, 2], [2, 3]))
     '0b1010'
     """
+    if len(values) > FEW:
+        half = len(values) // 2
+        low = widths[half:]
+        return pack(values[:half], widths[:half]) << sum(low) | pack(values[half:], low)
     word = 0
     for value, width in zip(values, widths, strict=True):
         word = word << width | value
@@ -25,6 +31,11 @@ def unpack(word: int, widths: Sequence[int]) -> list[int]:
     >>> unpack(0b1010, [2, 3])
     [1, 2]
     """
+    if len(widths) > FEW:
+        half = len(widths) // 2
+        low = sum(widths[half:])
+        rest = word & ((1 << low) - 1)
+        return unpack(word >> low, widths[:half]) + unpack(rest, widths[half:])
     values = [0] * len(widths)
     for i in range(len(widths) - 1, -1, -1):
         width = widths[i]

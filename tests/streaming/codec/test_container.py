@@ -177,6 +177,14 @@ def test_a_hole_longer_than_silence_may_last_is_refused() -> None:
         ContainerReader().feed(b"".join(out))
 
 
+def test_a_packet_taken_out_is_missed() -> None:
+    data = file_of(9)
+    records, _ = read_all(data)
+    less = data[: records[4].offset] + data[records[5].offset :]
+    with pytest.raises(PacketError, match="over all packets"):
+        read_all(less)
+
+
 def test_two_files_joined_are_refused() -> None:
     data = file_of(3)
     with pytest.raises(PacketError, match="joined"):

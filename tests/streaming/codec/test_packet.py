@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossicle.runtime.errors import PacketError
+from ossicle.streaming.codec import bits
 from ossicle.streaming.codec.layout import CodeLayout
 from ossicle.streaming.codec.packet import (
     HEADER_BYTES,
@@ -199,3 +200,23 @@ def test_a_gateway_keeps_redundancy_and_reset() -> None:
     np.testing.assert_array_equal(got.past, codes[:2])
     with pytest.raises(PacketError, match="at least one"):
         thin(data, 0, OURS)
+
+
+@given(st.lists(st.tuples(st.integers(1, 16), st.integers(0, 65_535)), max_size=300))
+def test_bits_come_back_and_equal_text(pairs: list[tuple[int, int]]) -> None:
+    widths = [width for width, _ in pairs]
+    values = [value % (1 << width) for width, value in pairs]
+    word = bits.pack(values, widths)
+    text = "".join(f"{v:0{w}b}" for v, w in zip(values, widths, strict=True))
+    assert word == int(text or "0", 2)
+    assert bits.unpack(word, widths) == values
+    assert bits.from_bytes(bits.to_bytes(word, len(text)), len(text)) == (word, 0)
+
+
+def test_the_compiled_packer_agrees() -> None:
+    core = pytest.importorskip("ossicle._core")
+    for width in (4, 10, 13):
+        values = np.random.default_rng(width).integers(0, 1 << width, 77).astype(np.uint32)
+        ours = bits.to_bytes(bits.pack(values.tolist(), [width] * 77), 77 * width)
+        assert core.pack_bits(values, width) == ours
+        np.testing.assert_array_equal(core.unpack_bits(ours, 77, width), values)

@@ -197,6 +197,14 @@ def test_a_long_hole_is_a_gap_and_the_clock_goes_on(toy_model: Model) -> None:
     np.testing.assert_array_equal(heard[:, -1000:], whole[:, -1000:])
 
 
+def test_a_decoder_starts_afresh_after_a_jump_and_a_reset(toy_model: Model) -> None:
+    sent = packets(encode(toy_model, speechlike(64_000)))
+    task = DecodeTask(toy_model.bundle)
+    state = task.open()
+    hops = [hop for p in sent[:10] + sent[100:] + sent for hop in task.push(state, p)]
+    assert [hop.start // HOP for hop in hops if hop.discont] == [0, 100, len(sent)]
+
+
 def test_silence_costs_nothing_and_sounds_like_what_it_was(toy_model: Model) -> None:
     rng = np.random.default_rng(1)
     signal = speechlike(48_000)
