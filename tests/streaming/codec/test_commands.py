@@ -35,7 +35,8 @@ def home(tmp_path: Path, toy: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "seconds"),
     [("a.wav", 16_000, 1, 2.0), ("a.flac", 44_100, 2, 1.7), ("a.ogg", 48_000, 1, 1.0),
-     ("a.wav", 8_000, 1, 0.01), ("a.wav", 22_050, 1, 3.3333)],
+     ("a.wav", 8_000, 1, 0.01), ("a.wav", 22_050, 1, 3.3333),
+     ("a.wav", 16_000, 1, 1.23456)],
 )  # fmt: skip
 def test_a_file_comes_back_as_long_as_it_was(
     home: Path, name: str, rate: int, channels: int, seconds: float

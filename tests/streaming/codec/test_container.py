@@ -177,6 +177,16 @@ def test_a_hole_longer_than_silence_may_last_is_refused() -> None:
         ContainerReader().feed(b"".join(out))
 
 
+def test_damage_is_found_before_it_is_decoded() -> None:
+    data = bytearray(file_of(200))
+    records, _ = read_all(bytes(data))
+    data[records[50].offset + 6] ^= 1
+    reader = ContainerReader()
+    reader.feed(bytes(data[: records[50].offset]))
+    with pytest.raises(PacketError, match=f"packet at byte {records[50].offset} is damaged"):
+        reader.feed(bytes(data[records[50].offset : records[52].offset]))
+
+
 def test_a_packet_taken_out_is_missed() -> None:
     data = file_of(9)
     records, _ = read_all(data)
