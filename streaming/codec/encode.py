@@ -16,12 +16,13 @@ from ossicle.runtime.errors import AudioError, PacketError
 from ossicle.runtime.task import Event, Hop, NoticeEvent, PacketEvent
 from ossicle.streaming.codec.layout import codec_program, layout_of
 from ossicle.streaming.codec.noise import SilenceDetector, SilenceState
-from ossicle.streaming.codec.onwire import Wire
+from ossicle.streaming.codec.onwire import Wire, frames_per_message
 from ossicle.streaming.codec.packet import MAX_FRAMES, Noise
 from ossicle.streaming.codec.rate import Plan, RateControl, RateState, at_layers
 from ossicle.streaming.codec.sender import Sender, SenderState, Sent
 
 BRIDGE_S = 1.0  # gaps up to this are encoded as silence; longer ones are skipped
+NETWORK_MS = 20.0  # of a delay budget
 OPTIONS = ("kbps", "layers", "frames", "loss")
 
 
@@ -69,7 +70,9 @@ class EncodeTask:
         kbps: target rate; on the wire, headers included, if ``wire`` is given, else of the codes.
             None: every layer.
         layers: fixed number of layers instead of a rate.
-        frames: per packet.
+        frames: per packet; None: as many as ``budget_ms`` allows, else one.
+        budget_ms: from a sample to its being heard, in all; the network is taken to need
+            ``NETWORK_MS`` of it, the receiver one frame of waiting.
         wire: what every packet costs beside its bytes.
         silence_dbfs: below this level a noise descriptor is sent instead of codes; None: never.
     """
@@ -83,7 +86,8 @@ class EncodeTask:
         *,
         kbps: float | None = None,
         layers: int | None = None,
-        frames: int = 1,
+        frames: int | None = None,
+        budget_ms: float | None = None,
         wire: Wire | None = None,
         silence_dbfs: float | None = None,
     ) -> None:
@@ -100,10 +104,10 @@ class EncodeTask:
         self._silence = None if silence_dbfs is None else SilenceDetector(silence_dbfs)
         self._first: dict[str, Any] = {
             "kbps": 1e6 if kbps is None else kbps,
-            "frames": _frames(frames),
+            "frames": self._packet_frames(budget_ms) if frames is None else _frames(frames),
             "layers": 0 if layers is None else self.layout.check(layers),
         }
-        self.latency = frames * self.layout.hop - 1
+        self.latency = self._first["frames"] * self.layout.hop - 1
 
     def open(self) -> EncodeState:
         """Return the state of a stream that has not begun."""
@@ -220,6 +224,13 @@ class EncodeTask:
                   "redundant_layers": now.redundant_layers}  # fmt: skip
         text = f"{now.layers} layers, {now.redundant_layers} more of an earlier packet"
         return [NoticeEvent("rate", text, fields)]
+
+    def _packet_frames(self, budget_ms: float | None) -> int:
+        if budget_ms is None:
+            return 1
+        hop_ms = 1000.0 / self.layout.frame_rate
+        delay_ms = self.input_format.duration_ms(self.manifest.delay)
+        return frames_per_message(budget_ms, hop_ms, delay_ms + hop_ms + NETWORK_MS)
 
     def _replan(self, state: EncodeState) -> None:
         plan = self._rate.plan(state.rate)

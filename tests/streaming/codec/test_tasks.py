@@ -312,6 +312,15 @@ def test_totals_count_payload_and_wire(toy_model: Model) -> None:
     assert fields["wire_kbps"] == pytest.approx(8 * 50 * (4 + 4 + 40) / 1000, rel=0.03)
 
 
+@pytest.mark.parametrize(("budget_ms", "frames"), [(40, 1), (100, 2), (400, 16), (None, 1)])
+def test_frames_per_packet_follow_from_the_budget(
+    toy_model: Model, budget_ms: float | None, frames: int
+) -> None:
+    task = EncodeTask(toy_model.bundle, budget_ms=budget_ms)
+    assert task.open().plan.frames == frames
+    assert task.latency == frames * HOP - 1
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [({"loss": 2.0}, "share"), ({"kbps": -1.0}, "positive"), ({"layers": 99}, "99 layers"),
