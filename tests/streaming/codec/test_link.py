@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -147,6 +150,15 @@ def test_redundancy_comes_with_loss_and_goes_without() -> None:
     assert seen == seen[:3] + sorted(seen[3:], reverse=True)  # no flapping
 
 
+def test_protection_stays_until_loss_is_well_below_what_brought_it() -> None:
+    control = RateControl(LAYOUT)
+    state = control.open(6.0)
+    for loss, guard in ((0.0999, 2), (0.03, 2), (0.0, 1), (0.0, 0), (0.008, 0), (0.03, 1)):
+        state.loss = loss  # as if reported for long
+        control.report(state, loss)
+        assert state.guard == guard or (loss == 0.0 and state.guard <= guard)
+
+
 def test_few_bits_are_not_shared() -> None:
     """Below 80 bits a frame redundancy was measured to lose more than it saves."""
     control = RateControl(LAYOUT)
@@ -182,3 +194,11 @@ def test_rates_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
         RateControl(LAYOUT).open(**bad)
     with pytest.raises(PacketError, match="share"):
         RateControl(LAYOUT).report(RateControl(LAYOUT).open(3.0), 2.0)
+
+
+@pytest.mark.parametrize("name", ["bits", "jitter", "layout", "onwire"])
+def test_examples_in_the_docs_hold(name: str) -> None:
+    module = importlib.import_module(f"ossicle.streaming.codec.{name}")
+    done = doctest.testmod(module)
+    assert done.attempted > 0
+    assert done.failed == 0
