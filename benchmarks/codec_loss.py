@@ -6,16 +6,14 @@ loss: fewer layers, and the low layers of the two packets before. One packet hol
 jitter ring waits two frames (40 ms). Also: what zero features are worth against repeating the last
 ones, and how many frames a decoder takes to forget a loss.
 
-    python benchmarks/codec_loss.py --data FOLDER [--models codec-16k lyra] [--out results/x.json]
+    python -m benchmarks.codec_loss [--data FOLDER] [--models codec-16k lyra]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import machine
+from benchmarks.codec_models import DATA, load_codecs
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import AudioEvent, InlineRun, NoticeEvent, PacketEvent
@@ -140,40 +140,40 @@ def resync(model: Model, speech: list[Signal]) -> dict[str, Any]:
     return table
 
 
-def main() -> None:
+def main() -> int:
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=Path("out/cache"))
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with train/ and weights/")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ossicle-audio")
     parser.add_argument("--models", nargs="+", default=["codec-16k", "lyra"])
     parser.add_argument("--pieces", type=int, default=12)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    speech = test_speech(args.data, args.cache, args.pieces)
+    if not (args.data / "train").is_dir():
+        print(f"no speech at {args.data / 'train'}: name a folder with --data")
+        return 0
+    speech = test_speech(args.data / "train", args.cache, args.pieces)
     result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "machine": platform.processor() or platform.machine(),
         "loss": LOSS, "burst": BURST, "delay_frames": DELAY, "pieces": len(speech),
-        "models": {},
+        "seconds": PIECE_S, "models": {},
     }  # fmt: skip
-    for name in args.models:
-        model = Model.load(name)
+    for model in load_codecs(args.models, args.data):
         layout = EncodeTask(model.bundle).layout
-        rows = [compare(model, speech, kbps) for kbps in sorted({3.0, 6.0, layout.kbps()})]
-        result["models"][model.name] = {"rows": rows, "resync": resync(model, speech)}
-        for row in rows:
+        rows = []
+        for kbps in sorted({3.0, 6.0, layout.kbps()}):
+            rows.append(row := compare(model, speech, kbps))
             print(
-                f"{model.name} {row['kbps']:.1f} kbps: PESQ without loss "
+                f"{model.name} {kbps:.1f} kbps: PESQ without loss "
                 f"{row['no loss']['pesq_wb']:.2f}; {100 * LOSS:.0f} % lost: layers "
                 f"{row['layers']['pesq_wb']:.2f}, repeated {row['repeat']['pesq_wb']:.2f}, "
-                f"redundancy {row['redundancy']['pesq_wb']:.2f} ({row['gain_pesq']:+.2f})"
+                f"redundancy {row['redundancy']['pesq_wb']:.2f} ({row['gain_pesq']:+.2f})",
+                flush=True,
             )
-        print(model.name, result["models"][model.name]["resync"])
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+        result["models"][model.name] = {"rows": rows, "resync": resync(model, speech)}
+        print(model.name, result["models"][model.name]["resync"], flush=True)
+    machine.save("codec_loss", result, args.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,16 +5,12 @@ every model and the peer take turns, twenty hops at a time, in one process, so t
 the machine does falls on all of them alike. The peer is Lyra v2 as its authors run it: TFLite with
 XNNPACK for both networks, without it for the quantiser.
 
-    python benchmarks/codec_speed.py [--models codec-16k lyra] [--lyra FOLDER] [--out FILE.json]
+    python -m benchmarks.codec_speed [--models codec-16k lyra] [--data FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import machine
+from benchmarks.codec_models import DATA, load_codecs, lyra_weights
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.model import Model
@@ -158,17 +156,31 @@ def measure(steps: dict[str, Step], hop: int, hops: int) -> dict[str, dict[str, 
     }
 
 
-def main() -> None:
+def report(model: Model, table: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Return one model's figures beside the bars."""
+    one, many = (
+        sum(table[f"{model.name} {way} x{batch}"]["median_us"] for way in ("encode", "decode"))
+        for batch in (1, 16)
+    )
+    return {
+        "one stream, us a frame": round(one, 1),
+        "sixteen streams, us a frame and stream": round(many / 16, 1),
+        "quantiser, us": table.get(f"{model.name} quantise", {}).get("median_us"),
+        "state, KB": state_kb(model),
+    }
+
+
+def main() -> int:
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["codec-16k", "lyra"])
-    parser.add_argument("--lyra", type=Path, help="folder of Lyra's three TFLite files: the peer")
-    parser.add_argument("--hops", type=int, default=500)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with weights/lyra_v2")
+    parser.add_argument("--hops", type=int, default=400)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    machine.one_thread()
+    models = load_codecs(args.models, args.data)
     steps: dict[str, Step] = {}
-    models = [Model.load(name) for name in args.models]
     for model in models:
         for batch in (1, 16):
             encode, decode = model_step(model, batch)
@@ -179,37 +191,21 @@ def main() -> None:
             steps[f"{model.name} quantise"] = quantise
         steps[f"{model.name} packet"] = packet_step(model)
         steps[f"{model.name} both tasks"] = task_step(model)
-    if args.lyra is not None:
-        steps["lyra in TFLite"] = lyra_peer(args.lyra)
-    hop = models[0].manifest.hop
-    if any(m.manifest.hop != hop for m in models):
-        parser.error("models of one hop can be compared in one run")
-    table = measure(steps, hop, args.hops)
-    result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "machine": platform.processor() or platform.machine(), "load": os.getloadavg()[0],
-        "bars_us": BARS, "steps": table, "models": {},
-    }  # fmt: skip
-    for model in models:
-        one, many = (
-            sum(table[f"{model.name} {way} x{batch}"]["median_us"] for way in ("encode", "decode"))
-            for batch in (1, 16)
-        )
-        result["models"][model.name] = {
-            "one stream, us a frame": round(one, 1),
-            "sixteen streams, us a frame and stream": round(many / 16, 1),
-            "quantiser, us": table.get(f"{model.name} quantise", {}).get("median_us"),
-            "state, KB": state_kb(model),
-        }
-        print(model.name, result["models"][model.name])
+    weights = lyra_weights(args.data)
+    if weights is not None:
+        steps["lyra in TFLite"] = lyra_peer(weights)
+    if any(m.manifest.hop != 320 for m in models) or not steps:
+        print("codecs of 320 samples a hop are compared here; none was found, or another one")
+        return 0
+    table = measure(steps, 320, args.hops)
+    found = {model.name: report(model, table) for model in models}
+    for name, figures in found.items():
+        print(name, figures)
     for name, row in table.items():
         print(f"{name:28s} median {row['median_us']:8.1f} us   p99 {row['p99_us']:9.1f}")
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    machine.save("codec_speed", {"bars": BARS, "models": found, "steps": table}, args.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
