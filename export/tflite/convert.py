@@ -58,14 +58,25 @@ def convert(
             f"{name}: no conversion for TFLite operator {', '.join(unknown)}; "
             f"{', '.join(sorted(known))} are known"
         )
-    converter = _Converter(graph, name, quantised)
+    try:
+        return _walk(_Converter(graph, name, quantised), needed, inputs, outputs)
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as err:
+        raise ExportError(
+            f"{name}: the TFLite graph contradicts itself ({type(err).__name__}: {err}); the file "
+            "is damaged"
+        ) from err
+
+
+def _walk(
+    converter: _Converter, needed: list[Operator], inputs: Sequence[Feed], outputs: Sequence[Feed]
+) -> StepWriter:
     for feed in inputs:
         value = converter.out.input(feed.name, feed.shape)
         converter.values[feed.tensor] = converter.arrived(feed.tensor, value)
     for op in needed:
         converter.run(op)
     for feed in outputs:
-        value = converter.out.reshape(converter.real(feed.tensor), -1, *feed.shape)
+        value = converter.left(feed.tensor, feed.shape)
         converter.out.output(feed.name, value, feed.shape)
     return converter.out
 
@@ -115,6 +126,13 @@ class _Converter:
         if sum(n > 1 for n in shape[1:]) > 1 and shape[3] > 1:
             return self.out.transpose(self.out.reshape(value, -1, *shape[1:]), 0, 3, 1, 2)
         return self.out.reshape(value, -1, shape[3], shape[1], shape[2])
+
+    def left(self, index: int, shape: tuple[int, ...]) -> str:
+        """Get a tensor, in TFLite's order of values, in the shape it leaves in."""
+        value, have = self.real(index), self.tensor(index).shape
+        if len(have) == 4 and sum(n > 1 for n in have[1:]) > 1 and have[3] > 1:
+            value = self.out.transpose(value, 0, 2, 3, 1)
+        return self.out.reshape(value, -1, *shape)
 
     # Reading and writing values.
 
