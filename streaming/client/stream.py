@@ -291,7 +291,6 @@ class Stream:
         self._allowed = None
         self._attempt += 1
         async for response in self._transport.stream(self._requests(self._attempt)):
-            self._progress_s = time.monotonic()
             self._take(response)
             if len(self._answers) > HELD_ANSWERS:
                 raise WireError(
@@ -342,6 +341,7 @@ class Stream:
                 return
             case m.Checkpoint():
                 self._checkpoint, self._acknowledge = body, body.number
+                self._progress_s = time.monotonic()
                 self._replay.prune(body.sample, body.packets)
                 self._changed.set()
                 return
@@ -362,6 +362,7 @@ class Stream:
             case m.Ended():
                 self.ended = body
         if response is not None:
+            self._progress_s = time.monotonic()
             self._answers.append(response)
             self._heard.set()
 

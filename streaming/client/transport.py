@@ -20,6 +20,9 @@ FINAL = (  # trying again would give the same answer
     "UNIMPLEMENTED",
 )
 
+# the same stream would fail the same way again, or somebody else has it
+FINAL_REASONS = ("SUPERSEDED", "IDLE", "STALLED", "RATE", "MODEL_FAILED", "FAILED", "UNEXPECTED")
+
 
 class ServerError(OssicleError):
     """A server refused, failed, or cannot be reached."""
@@ -32,7 +35,7 @@ class ServerError(OssicleError):
     @property
     def final(self) -> bool:
         """Whether trying again would give the same answer."""
-        return self.failure.code in FINAL or self.failure.reason in ("SUPERSEDED", "IDLE")
+        return self.failure.code in FINAL or self.failure.reason in FINAL_REASONS
 
 
 class Transport(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ async def test_mtls_asks_for_a_certificate(models: dict[str, Model], pki: dict[s
 
 
 @pytest.fixture
-def tokens(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def tokens(tmp_path: Path) -> tuple[str, dict[str, str]]:
     path, secrets = tmp_path / "tokens.toml", {}
     path.touch(mode=0o600)
     for grant in (
@@ -138,7 +138,7 @@ def tokens(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
         entry = token_entry(msgspec.structs.replace(grant, sha256=digest))
         path.write_text(path.read_text() + entry)
-    yield str(path), secrets
+    return str(path), secrets
 
 
 async def test_a_token_opens_what_its_scopes_say(
@@ -172,10 +172,12 @@ async def test_a_token_opens_what_its_scopes_say(
             assert await refusal(secrets["captions"], work) == "PERMISSION_DENIED SCOPE"
         assert await refusal(secrets["watch"], "status") == ""
         assert await refusal(secrets["watch"], "caption") == "PERMISSION_DENIED SCOPE"
-        async with connect(address, token=secrets["captions"]) as client:
-            async with client.stream(CAPTION, rate_hz=RATE):
-                with pytest.raises(ServerError, match="as many as it may have"):
-                    await client.stream(CAPTION, rate_hz=RATE).opened()
+        async with (
+            connect(address, token=secrets["captions"]) as client,
+            client.stream(CAPTION, rate_hz=RATE),
+        ):
+            with pytest.raises(ServerError, match="as many as it may have"):
+                await client.stream(CAPTION, rate_hz=RATE).opened()
 
 
 def test_the_token_file_is_checked(tmp_path: Path) -> None:
@@ -217,8 +219,14 @@ def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
     again.write_text(to_toml(found))
     assert load(again, {}, {}) == found
     assert all("# " in line for line in to_toml(found).splitlines())
-    for text, match in [("prt = 1", "prt"), ('port = "x"', "int"), ("port = ", "TOML"),
-                        ("port = 70000", "0 to 65535"), ("ring_ms = 0", "more than 0")]:  # fmt: skip
+    wrong = {
+        "prt = 1": "prt",
+        'port = "x"': "int",
+        "port = ": "TOML",
+        "port = 70000": "0 to 65535",
+        "ring_ms = 0": "more than 0",
+    }
+    for text, match in wrong.items():
         path.write_text(text)
         with pytest.raises(WireError, match=match):
             load(path, {}, {})
@@ -228,7 +236,8 @@ def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
 
 def test_logs_hold_no_audio_no_text_and_no_secrets() -> None:
     record = logging.LogRecord("ossicle.service", logging.INFO, "", 0, "stream opened", (), None)
-    record.session, record.text, record.token, record.samples = "s", "[dog]", "osc_x", b"\0"
+    record.session, record.text = "s", "[dog]"
+    record.token, record.samples = "osc_x", b"\0"
     line = json.loads(JsonLines().format(record))
     assert set(line) == {"at", "level", "logger", "event", "session"}
 

@@ -1,0 +1,225 @@
+"""The command line: here and at a server, with the same files as a result."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamtoys import RATE, ServerProcess, load_all, tones
+from typer.testing import CliRunner
+
+from ossicle.runtime.model import Model
+from ossicle.streaming.cli.app import app, main
+from ossicle.streaming.cli.output import EXIT_CODES, exit_code
+
+soundfile = pytest.importorskip("soundfile")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    return load_all(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def server(models: dict[str, Model]) -> Iterator[str]:
+    process = ServerProcess(models)
+    yield f"127.0.0.1:{process.start()}"
+    process.stop()
+
+
+@pytest.fixture
+def paths(models: dict[str, Model]) -> dict[str, str]:
+    return {name: str(model.bundle.root) for name, model in models.items()}
+
+
+@pytest.fixture(params=[(16_000, 1), (44_100, 2)], ids=["16k mono", "44.1k stereo"])
+def wav(request: Any, tmp_path: Path) -> Path:
+    rate, channels = request.param
+    x = tones(2.0)[0]
+    if channels == 2:
+        x = np.stack([x, 0.5 * x[::-1]], axis=1)
+    path = tmp_path / "in.wav"
+    soundfile.write(path, x, rate, subtype="FLOAT")
+    return path
+
+
+def ossicle(*arguments: str, code: int = 0, capsys: Any = None) -> str:
+    """Run a command in this process and return what it printed."""
+    try:
+        main(list(arguments))
+    except SystemExit as left:
+        found = left.code or 0
+    else:
+        found = 0
+    said = capsys.readouterr()
+    assert found == code, said.err
+    return str(said.out + said.err)
+
+
+def strip(line: str) -> dict[str, Any]:
+    cue = json.loads(line)
+    cue.pop("ledger")
+    return dict(cue)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "vtt", "srt", "ttml"])
+def test_caption_is_the_same_here_and_there(
+    wav: Path, server: str, paths: dict[str, str], tmp_path: Path, format: str, capsys: Any
+) -> None:
+    here, there = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
+    ossicle("caption", str(wav), "-o", str(here), "-m", paths["tones"], capsys=capsys)
+    ossicle("caption", str(wav), "-f", format, "-o", str(there), "-m", "tones",
+            "--server", server, capsys=capsys)  # fmt: skip
+    if format == "jsonl":
+        mine = [strip(line) for line in here.read_text().splitlines()]
+        assert mine == [strip(line) for line in there.read_text().splitlines()]
+        assert mine
+        assert soundfile.info(wav).samplerate != RATE or any(cue["op"] == "OPEN" for cue in mine)
+    else:
+        assert here.read_bytes() == there.read_bytes()
+
+
+def test_encode_and_decode_are_the_same_here_and_there(
+    wav: Path, server: str, paths: dict[str, str], tmp_path: Path, capsys: Any
+) -> None:
+    here, there = tmp_path / "a.osc", tmp_path / "b.osc"
+    ossicle("encode", str(wav), str(here), "--kbps", "2", "-m", paths["toy-codec"], capsys=capsys)
+    ossicle("encode", str(wav), str(there), "--kbps", "2", "-m", "toy-codec", "--server", server,
+            capsys=capsys)  # fmt: skip
+    assert here.read_bytes() == there.read_bytes()
+    a, b = tmp_path / "a.wav", tmp_path / "b.wav"
+    ossicle("decode", str(here), str(a), "-m", paths["toy-codec"], capsys=capsys)
+    ossicle("decode", str(here), str(b), "-m", "toy-codec", "--server", server, capsys=capsys)
+    x, rate = soundfile.read(a)
+    y, other = soundfile.read(b)
+    assert rate == other == soundfile.info(wav).samplerate
+    assert len(x) == soundfile.info(wav).frames
+    np.testing.assert_array_equal(x, y)
+
+
+def test_enhance_is_the_same_here_and_there(
+    wav: Path, server: str, paths: dict[str, str], tmp_path: Path, capsys: Any
+) -> None:
+    a, b = tmp_path / "a.wav", tmp_path / "b.wav"
+    common = ["enhance", str(wav), "--drop-alarms"]
+    ossicle(*common, "-o", str(a), "-m", paths["fir"], capsys=capsys)
+    ossicle(*common, "-o", str(b), "-m", "fir", "--server", server, capsys=capsys)
+    x, _ = soundfile.read(a)
+    y, _ = soundfile.read(b)
+    assert x.shape == soundfile.read(wav)[0].shape
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_pipe_is_captioned_as_it_comes(paths: dict[str, str]) -> None:
+    pcm = (tones(2.0)[0] * 32767).astype("<i2").tobytes()
+    command = [sys.executable, "-m", "ossicle.streaming.cli", "caption", "-", "--rate",
+               str(RATE), "-m", paths["tones"], "-q"]  # fmt: skip
+    done = subprocess.run(command, input=pcm, capture_output=True, check=True)
+    cues = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any("dog" in cue["text"] for cue in cues)
+
+
+def test_models_json_is_a_list_of_what_there_is(server: str, capsys: Any) -> None:
+    rows = json.loads(ossicle("models", "--json", "--server", server, capsys=capsys))
+    assert {(r["name"], r["task"], r["latency_class"]) for r in rows} == {
+        ("fir", "enhance", "talk"), ("tones", "tag", "offline"), ("toy-codec", "encode", "talk"),
+    }  # fmt: skip
+    assert isinstance(json.loads(ossicle("models", "--json", capsys=capsys)), list)
+
+
+def test_status_and_bench(server: str, paths: dict[str, str], capsys: Any) -> None:
+    found = json.loads(ossicle("status", server, "--json", capsys=capsys))
+    assert found["state"] == "READY"
+    costs = json.loads(ossicle("bench", paths["fir"], "--json", capsys=capsys))
+    assert costs["fir.step"]["1"] > 0
+
+
+def test_a_token_is_made_once(tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "t.toml"
+    made = json.loads(ossicle("token", "a", "--file", str(file), "--json", capsys=capsys))
+    assert made["token"] not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "already" in ossicle("token", "a", "--file", str(file), code=2, capsys=capsys)
+
+
+def test_print_config_can_be_read_back(tmp_path: Path, capsys: Any) -> None:
+    text = ossicle("serve", "--print-config", "--port", "7", "--set", "idle_s=3", capsys=capsys)
+    file = tmp_path / "o.toml"
+    file.write_text(text)
+    again = ossicle("serve", "--print-config", "--config", str(file), capsys=capsys)
+    assert again == text
+    assert "port = 7 " in text
+    assert "idle_s = 3.0" in text
+
+
+WRONG = [
+    (["caption", "/nowhere.wav"], 3, "no audio file"),
+    (["caption", "-"], 3, "--rate"),
+    (["enhance", "/nowhere.wav", "-o", "x.wav"], None, ""),
+    (["encode", "/nowhere.wav", "x.osc", "-m", "nothing"], 4, "nothing"),
+    (["decode", "/nowhere.osc", "x.wav"], 3, "cannot be read"),
+    (["status", "127.0.0.1:1"], 5, "ossicle serve"),
+    (["serve", "--host", "0.0.0.0"], 2, "--insecure"),
+    (["serve", "--set", "nonsense=1"], 2, "nonsense"),
+    (["verify", "nothing"], 4, "nothing"),
+    (["nonsense"], 2, "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), WRONG)
+def test_what_is_wrong_is_said_and_has_its_code(
+    arguments: list[str], code: int | None, says: str, capsys: Any
+) -> None:
+    try:
+        main(arguments)
+        found = 0
+    except SystemExit as left:
+        found = left.code  # type: ignore[assignment]
+    said = capsys.readouterr()
+    assert found in EXIT_CODES
+    assert found == code if code is not None else found in (3, 4)
+    assert says in (said.out + said.err).replace("\n", " ")
+    assert "Traceback" not in said.err
+
+
+def test_errors_are_json_where_json_is_asked_for(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main(["caption", "/nowhere.wav", "--json"])
+    line = json.loads(capsys.readouterr().err)
+    assert (line["kind"], line["exit"]) == ("AudioError", 3)
+
+
+def test_every_command_explains_itself_and_takes_json() -> None:
+    runner = CliRunner()
+    names = {
+        c.name or c.callback.__name__.strip("_") for c in app.registered_commands if c.callback
+    }
+    wanted = {"serve", "demo", "caption", "encode", "decode", "separate", "enhance", "verify",
+              "models", "import", "pull", "loadgen", "bench", "devices", "mic"}  # fmt: skip
+    assert wanted <= names
+    for name in names:
+        shown = runner.invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+        assert shown.exit_code == 0
+        assert "--json" in shown.output, name
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, ossicle.streaming.cli\n"
+        "heavy = {'numpy', 'grpc', 'onnxruntime', 'torch', 'soundfile', 'google.protobuf'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_unknown_errors_have_a_code_too() -> None:
+    assert exit_code(ZeroDivisionError()) == 70
