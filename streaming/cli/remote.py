@@ -105,7 +105,7 @@ def encode_remote(
     """Encode a file or pipe into an ``.osc`` file; see ``codec.commands.encode_file``."""
     from ossicle.streaming.codec.audiofile import open_source
     from ossicle.streaming.codec.container import ContainerWriter, FileHead
-    from ossicle.streaming.codec.encodefile import _byte_sink
+    from ossicle.streaming.codec.encodefile import byte_sink
     from ossicle.streaming.codec.layout import CodeLayout
 
     options = {"kbps": kbps, "layers": layers, "frames_per_packet": frames, "dtx": dtx}
@@ -133,14 +133,14 @@ def encode_remote(
                     ended = body
             samples = -(-ended.samples * layout.sample_rate_hz // rate)
             count = ended.samples * taken.rate_hz // rate
-            writer.close(samples, count, -(-reached // layout.hop))
+            writer.close(samples, count)
             payload = ended.tasks[0].payload_kbps
             return RemoteSummary(
                 ended.samples / rate, count, taken.rate_hz, payload, ended.wire_kbps_out,
                 reached // layout.hop,
             )  # fmt: skip
 
-    with open_source(source) as taken, _byte_sink(out) as write:
+    with open_source(source) as taken, byte_sink(out) as write:
         return asyncio.run(run(taken, write))
 
 

@@ -58,6 +58,10 @@ class FileHead:
     delay: int  # samples that the decoder's output trails
     source_rate_hz: int
 
+    def frames_for(self, samples: int) -> int:
+        """Return how many frames bring ``samples`` samples out of the decoder."""
+        return -(-(samples + self.delay) // self.layout.hop) if samples else 0
+
     def to_bytes(self) -> bytes:
         """Return magic, size, body and checksum.
 
@@ -120,8 +124,12 @@ class ContainerWriter:
         crc = struct.pack(">H", binascii.crc_hqx(data, 0))
         self._write(_varint(len(data)) + data + crc)
 
-    def close(self, samples: int, source_samples: int, frames: int) -> None:
-        """Append the end: exact lengths and the seek table."""
+    def close(self, samples: int, source_samples: int, frames: int | None = None) -> None:
+        """Append the end: exact lengths and the seek table.
+
+        ``frames`` are as many as ``samples`` need (:meth:`FileHead.frames_for`) if not given.
+        """
+        frames = self.head.frames_for(samples) if frames is None else frames
         table = bytearray(_varint(len(self._seek)))
         before = (0, 0)
         for entry in self._seek:
@@ -335,7 +343,7 @@ def _check_lengths(end: FileEnd, head: FileHead, frames: int) -> None:
     slack = 2 + 2 * head.source_rate_hz / layout.sample_rate_hz
     if (
         not frames <= end.frames <= frames + SILENCE_HOLD
-        or end.frames != -(-(end.samples + head.delay) // layout.hop) * bool(end.samples)
+        or end.frames != head.frames_for(end.samples)
         or abs(source - end.source_samples) > slack
     ):
         raise PacketError(

@@ -52,7 +52,7 @@ def encode_file(
     task = EncodeTask(
         runner.bundle, kbps=kbps, layers=layers, frames=frames, silence_dbfs=silence_dbfs
     )
-    with open_source(src) as source, _byte_sink(dst) as sink:
+    with open_source(src) as source, byte_sink(dst) as sink:
         form = AudioFormat(source.rate_hz, source.channels)
         head = FileHead(
             runner.name, identity(runner.manifest), task.layout, runner.manifest.delay, form.rate_hz
@@ -93,7 +93,7 @@ class _Encoding:
         self._write(self.run.finish())
         layout = self.writer.head.layout
         frames = self.run.state.hops
-        self.writer.close(self.samples, taken, frames)
+        self.writer.close(self.samples, taken)
         seconds = taken / self.resampler.input.rate_hz
         spent = max(seconds, layout.hop / layout.sample_rate_hz)
         return FileSummary(
@@ -116,7 +116,12 @@ class _Encoding:
 
 
 @contextlib.contextmanager
-def _byte_sink(where: Place) -> Iterator[Callable[[bytes], object]]:
+def byte_sink(where: Place) -> Iterator[Callable[[bytes], object]]:
+    """Open a place for bytes, ``-`` being standard output; a file is written whole or not at all.
+
+    Raises:
+        AudioError: it cannot be written.
+    """
     if os.fspath(where) == "-":
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
