@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-POWER_FLOOR = 1e-11  # mean power of a bin below which the input counts as silence
+POWER_FLOOR = 1e-9  # of a bin; silence looks like faint white noise instead of like nothing
 RELATIVE_FLOOR = 1e-5  # of a bin's power relative to the running mean
 
 
@@ -138,7 +138,7 @@ class Separator(nn.Module):
 
     def scaled(self, power: Tensor, level: Tensor) -> Tensor:
         """Normalised log of ``power`` relative to ``level``."""
-        relative = power / level.clamp(min=POWER_FLOOR) + RELATIVE_FLOOR
+        relative = power.clamp(min=POWER_FLOOR) / level.clamp(min=POWER_FLOOR) + RELATIVE_FLOOR
         return (relative.log() - self.norm_mean) * self.norm_scale
 
     def masks(self, spectra: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,7 +224,7 @@ class Trunk(nn.Module):
         fresh = torch.cat((power.mean(-1, keepdim=True), torch.ones_like(level[:, :1])), -1)
         level = level * self.decay + fresh
         mean = (level[:, :1] / level[:, 1:]).clamp(min=POWER_FLOOR)
-        relative = power[:, 1:] / mean + RELATIVE_FLOOR
+        relative = power[:, 1:].clamp(min=POWER_FLOOR) / mean + RELATIVE_FLOOR
         heard = torch.relu(self.enter(relative.log()))
         h, c = self.listen(heard, h, c)
         return heard + h, level, h, c

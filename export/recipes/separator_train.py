@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +25,7 @@ from ossicle.export.recipes.separator_data import LABELS, Batch, Pools, Scenes
 
 VARIANTS = {
     "hearing": SeparatorConfig(labels=len(LABELS)),
-    "talk": SeparatorConfig(
-        hop=256, latency=512, trunk=224, head=160, labels=len(LABELS), rotated=128
-    ),
+    "talk": SeparatorConfig(hop=256, latency=512, labels=len(LABELS)),
 }
 
 
@@ -81,7 +81,7 @@ def _pair(pools: Pools, rng: np.random.Generator, a: str, b: str, snr_db: float)
 
 
 @torch.no_grad()
-def validate(net: Separator, pools: Pools, seed: int = 7, pairs: int = 96) -> dict[str, float]:
+def validate(net: Separator, pools: Pools, seed: int = 7, pairs: int = 40) -> dict[str, float]:
     """Improvement in dB on held-out pairs: speech in noise, any two classes, and what is absent."""
     rng = np.random.default_rng(seed)
     scores: dict[str, list[float]] = {"speech_si_sdri_db": [], "query_si_sdri_db": [],
@@ -206,16 +206,18 @@ def train(
     peak: float = 2e-3,
     seed: int = 0,
     device: str = "cpu",
-    check_s: float = 300.0,
+    check_s: float = 480.0,
     steps: int | None = None,
     cache: Path | None = None,
     begin: Path | None = None,
+    alarms: int = 60,
+    pairs: int = 40,
 ) -> Training:
     """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``."""
     run = Training(config, out, seed, device)
     run.load()
-    scenes = Scenes(Pools(data, seed=seed, cache=cache))
-    aside = Pools(data, held_out=True, seed=seed, speeds=(1.0,), alarms=20)
+    scenes = Scenes(Pools(data, seed=seed, cache=cache, alarms=alarms))
+    aside = Pools(data, held_out=True, seed=seed, speeds=(1.0,), alarms=max(1, alarms // 3))
     rng = np.random.default_rng([seed, run.step])
     if run.step == 0:
         if begin is None:
@@ -223,27 +225,39 @@ def train(
         else:
             run.begin_from(begin)
     began, spent = time.monotonic(), run.spent_s
-    told = checked = began
+    told = checked = saved = began
     mean: dict[str, float] = {}
-    while run.spent_s < 60 * minutes and (steps is None or run.step < steps):
+    stopped = _stop_on_signal()
+    while not stopped and run.spent_s < 60 * minutes and (steps is None or run.step < steps):
         done = run.spent_s / (60 * minutes)
         parts = run.advance(scenes.batch(rng, size), rate_at(done, peak), done)
         now = time.monotonic()
         run.spent_s = spent + now - began
         mean = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
+        if now - saved > 120:
+            saved = now
+            run.save()
         if now - told > 20:
             told = now
             print(run.step, round(run.spent_s), {k: round(v, 2) for k, v in mean.items()},
                   flush=True)  # fmt: skip
         if now - checked > check_s:
             checked = now
-            _check(run, aside, mean)
-    _check(run, aside, mean)
+            _check(run, aside, mean, pairs)
+    _check(run, aside, mean, pairs)
     return run
 
 
-def _check(run: Training, aside: Pools, mean: dict[str, float]) -> None:
-    scores = validate(run.smooth, aside)
+def _stop_on_signal() -> list[int]:
+    """A list that a polite request to end fills, so that a run ends with a checkpoint."""
+    stopped: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+    return stopped
+
+
+def _check(run: Training, aside: Pools, mean: dict[str, float], pairs: int) -> None:
+    scores = validate(run.smooth, aside, pairs=pairs)
     entry = {"step": run.step, "minutes": round(run.spent_s / 60, 2), **scores,
              **{f"train_{k}": round(v, 3) for k, v in mean.items()}}  # fmt: skip
     run.history.append(entry)
