@@ -122,10 +122,22 @@ void gru_step(const PackedMatrix& input, const PackedMatrix& hidden, const GruSt
 
 namespace {
 
-// cos and sin of position * base^(-2 i / width), i < width / 2.
+// base^(-2 i / width), i < width / 2; kept per thread, since a model has one or two.
+const double* rates(std::int64_t width, double base) {
+  static thread_local std::int64_t known_width = 0;
+  static thread_local double known_base = 0.0, rate[128];
+  if (width != known_width || base != known_base) {
+    for (std::int64_t i = 0; i < width / 2; ++i) rate[i] = std::pow(base, -2.0 * static_cast<double>(i) / width);
+    known_width = width, known_base = base;
+  }
+  return rate;
+}
+
+// cos and sin of position * rate, i < width / 2.
 void angles(std::int64_t position, std::int64_t width, double base, float* cosine, float* sine) {
+  const double* rate = rates(width, base);
   for (std::int64_t i = 0; i < width / 2; ++i) {
-    const double a = static_cast<double>(position) * std::pow(base, -2.0 * static_cast<double>(i) / width);
+    const double a = static_cast<double>(position) * rate[i];
     cosine[i] = static_cast<float>(std::cos(a));
     sine[i] = static_cast<float>(std::sin(a));
   }

@@ -27,6 +27,15 @@ def array(
         ShapeError: other axes or sizes, or an axis of size 0.
         LayoutError: not C-contiguous.
     """
+    if type(value) is np.ndarray:  # what fits is let through before anything is put into words
+        kind, flags = value.dtype, value.flags
+        if kind.type is dtype and kind.isnative and flags.c_contiguous and value.ndim == len(sizes):
+            for n, want in zip(value.shape, sizes, strict=True):
+                if n != want and (want is not None or n == 0):
+                    break
+            else:
+                if value.size:
+                    return value
     if not isinstance(value, np.ndarray):
         raise DtypeError(f"{name} is a {type(value).__name__}; it must be a NumPy array {shape}")
     if value.dtype != dtype:

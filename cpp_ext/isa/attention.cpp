@@ -25,15 +25,20 @@ OSSICLE_INLINE void score_group(const float* q, const float* keys, std::int64_t 
 
 template <int W>  // registers of width
 OSSICLE_INLINE void add_values(const float* p, const float* values, std::int64_t n, std::int64_t width, float* acc) {
-  vf a[2][W];
-  for (int w = 0; w < W; ++w) a[0][w] = load(acc + w * L), a[1][w] = vf{};
+  constexpr int U = W <= 4 ? 4 : 2;
+  vf a[U][W] = {};
+  for (int w = 0; w < W; ++w) a[0][w] = load(acc + w * L);
   std::int64_t i = 0;
-  for (; i + 2 <= n; i += 2)
-    for (int u = 0; u < 2; ++u)
+  for (; i + U <= n; i += U)
+    for (int u = 0; u < U; ++u)
       for (int w = 0; w < W; ++w) a[u][w] += load(values + (i + u) * width + w * L) * p[i + u];
-  if (i < n)
+  for (; i < n; ++i)
     for (int w = 0; w < W; ++w) a[0][w] += load(values + i * width + w * L) * p[i];
-  for (int w = 0; w < W; ++w) store(acc + w * L, a[0][w] + a[1][w]);
+  for (int w = 0; w < W; ++w) {
+    vf total = a[0][w];
+    for (int u = 1; u < U; ++u) total += a[u][w];
+    store(acc + w * L, total);
+  }
 }
 
 OSSICLE_INLINE void add_values_any(const float* p, const float* values, std::int64_t n, std::int64_t width,
@@ -54,8 +59,11 @@ OSSICLE_INLINE void chunk(const float* q, const float* keys, const float* values
   for (std::int64_t g = g0; g < g1; ++g) score_group(q, keys + g * width * G, width, scale, p + (g - g0) * G);
   float* from = p + (a - g0 * G);
   const std::int64_t n = b - a;
-  float top = run.top;
-  for (std::int64_t i = 0; i < n; ++i) top = from[i] > top ? from[i] : top;
+  vf tops = all(run.top);
+  std::int64_t j = 0;
+  for (; j + L <= n; j += L) tops = most(load(from + j), tops);  // NaN loses every comparison
+  float top = highest(tops);
+  for (; j < n; ++j) top = from[j] > top ? from[j] : top;
   const float off = top > -3.4e38f ? top : 0.0f;
   vf sums{};
   std::int64_t i = 0;

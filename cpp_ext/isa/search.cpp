@@ -92,9 +92,7 @@ OSSICLE_INLINE Facts centre(const Layer& layer, const Books& b, const double* r,
     *reinterpret_cast<vb*>(low + d) = __builtin_convertvector(bytes, vb);
   }
   f.error = __builtin_sqrtf(sum(errors)) * 1.00001f;
-  std::int32_t s = 0;
-  for (int i = 0; i < L; ++i) s += total[i];
-  *shift = 128 * s;
+  *shift = 128 * static_cast<std::int32_t>(sum(tofloat(total)));  // whole numbers far below 2^24
   return f;
 }
 
@@ -190,11 +188,7 @@ OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const dou
     if (sure) {
       vi hit{};
       for (int j = 0; j < b.group; j += L) hit |= load(scores + g + j) <= all(limit);
-      alignas(64) std::int32_t h[L];
-      storei(h, hit);
-      std::int32_t any = 0;
-      for (int i = 0; i < L; ++i) any |= h[i];
-      if (!any) continue;
+      if (!any(hit)) continue;
     }
     const std::int64_t stop = g + b.group < b.N ? g + b.group : b.N;
     for (std::int64_t n = g; n < stop; ++n) {

@@ -5,6 +5,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #ifndef OSSICLE_ISA
 #error "compile with -DOSSICLE_ISA=<name>"
@@ -60,6 +63,25 @@ OSSICLE_INLINE void store_part(float* p, vf v, std::ptrdiff_t n) {
   for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = v[i];
 }
 
+// Whether any lane of a comparison is true.
+OSSICLE_INLINE bool any(vi v) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8(reinterpret_cast<__m256i>(v)) != 0;
+#elif defined(__SSE2__)
+  return _mm_movemask_epi8(reinterpret_cast<__m128i>(v)) != 0;
+#else
+  std::int32_t a = 0;
+  for (int i = 0; i < L; ++i) a |= v[i];
+  return a != 0;
+#endif
+}
+
+#if defined(__AVX512F__)
+OSSICLE_INLINE float sum(vf v) { return _mm512_reduce_add_ps(reinterpret_cast<__m512>(v)); }
+OSSICLE_INLINE float highest(vf v) { return _mm512_reduce_max_ps(reinterpret_cast<__m512>(v)); }
+#else
 OSSICLE_INLINE float sum(vf v) {
   alignas(64) float a[L];
   store(a, v);
@@ -74,6 +96,7 @@ OSSICLE_INLINE float highest(vf v) {
     for (int i = 0; i < w; ++i) a[i] = a[i] > a[i + w] ? a[i] : a[i + w];
   return a[0];
 }
+#endif
 OSSICLE_INLINE float lowest(vf v) { return -highest(-v); }
 
 // Round to nearest even for |v| < 2^22.

@@ -12,7 +12,7 @@ int main() {
   std::FILE* f = fdopen(file, "wb");
   std::fputs("\x7f" "ELF and more", f);
   std::fclose(f);
-  for (const char* cubin : {name, "/nonexistent.cubin"}) {
+  for (const char* cubin : {static_cast<const char*>(name), "/nonexistent.cubin"}) {
     bool refused = false;
     try {
       ossicle::CubinLauncher launcher(cubin, "libcuda-of-nobody.so");
