@@ -36,7 +36,7 @@ class CaptionerShape:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries `[B, N, D]` over keys `[B, M, D]` with a bias `[.., N, M]`."""
+    """Multi-head attention of `[B, N, D]` over `[B, M, D]` with a bias `[.., N, M]`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         """Return `[B, H, N, D / H]`."""
         width = x.shape[-1] // self.heads
-        return x.unflatten(-1, (self.heads, width)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, width).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Attend with ``key`` and ``value`` already projected."""

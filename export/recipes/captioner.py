@@ -150,7 +150,7 @@ def train(
             logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=PAD, label_smoothing=0.03
         )
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
@@ -158,6 +158,8 @@ def train(
             print(f"step {step} cpu {now:.0f} s loss {loss.item():.3f}", flush=True)
             torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
                         "spent": now, "step": step}, place)  # fmt: skip
+    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
+                "spent": budget, "step": step}, place)  # fmt: skip
     return model.eval()
 
 
@@ -207,7 +209,7 @@ def main() -> None:
     if args.out is not None:
         from ossicle.export.recipes.captioner_bundle import write_captioner
 
-        write_captioner(args.out, model, language, held, figures["perplexity"])
+        write_captioner(args.out, model, language, held, figures["perplexity"], len(pairs))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def read_pair(caption: str) -> Pair | None:
 
 
 def _match(text: str, rules: Reader) -> tuple[list[tuple[int, str]], list[bool]]:
-    """Return where each sound is named first, and which characters sounds and links account for."""
+    """Return where each sound is named first, and which characters are accounted for."""
     covered = [False] * len(text)
     found: dict[str, int] = {}
     for match in rules.then.finditer(text):
@@ -117,7 +117,7 @@ def _tidy(text: str) -> str:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Return the usable pairs of an AudioCaps CSV file (columns caption or caption_1, caption_2, ...).
+    """Return the usable pairs of an AudioCaps CSV file (caption or caption_1, caption_2, ...).
 
     Raises:
         ExportError: no such file or other columns.
