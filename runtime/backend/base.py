@@ -79,4 +79,4 @@ def initial_state(state: State, bundle: Bundle, batch: int) -> Array:
         raise BackendError(
             f"{state.init} has shape {held.shape}; state {state.input} has {state.shape}"
         )
-    return np.ascontiguousarray(np.broadcast_to(held.astype(state.dtype), shape))
+    return np.array(np.broadcast_to(held.astype(state.dtype), shape), order="C")
