@@ -80,20 +80,21 @@ class Player:
         self.begun_s = 0.0
         self.lead: dict[str, int] = {}  # samples after an answer's end that it also needs
         self._go = asyncio.Event()
+        self._over = False
 
     async def run(self, phase_s: float) -> None:
         """Play one stream to its end."""
         await asyncio.sleep(phase_s)
-        requests = self._requests()
         try:
-            async for response in self.transport.stream(requests):
+            async for response in self.transport.stream(self._requests()):
                 self._take(response, time.perf_counter())
         except ServerError as error:
             kind = self.heard.failed if self._go.is_set() else self.heard.refused
             reason = error.failure.reason or error.failure.code
             kind[reason] = kind.get(reason, 0) + 1
         finally:
-            await requests.aclose()  # type: ignore[attr-defined]
+            self._over = True
+            self._go.set()  # whoever still waits to send may leave
 
     async def _requests(self) -> AsyncIterator[m.Request]:
         plan = self.plan
@@ -109,6 +110,8 @@ class Player:
         )
         yield m.Config(RATE_HZ, tasks, encoding="pcm_s16", client="loadgen")
         await self._go.wait()
+        if self._over:
+            return
         self.begun_s = time.perf_counter()
         interval = plan.message_ms / 1000
         for index in range(int(plan.seconds / interval)):

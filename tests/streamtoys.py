@@ -122,8 +122,13 @@ asyncio.run(serve(settings, lambda server: print(server.port, flush=True)))
 class ServerProcess:
     """A server in a process of its own, to be killed and started again on the same port."""
 
-    def __init__(self, models: dict[str, Model], **settings: Any) -> None:
-        places = tuple(str(model.bundle.root) for model in models.values())
+    def __init__(self, models: dict[str, Model] | list[str], **settings: Any) -> None:
+        """Serve loaded models' bundles, or bundles by name."""
+        places = (
+            tuple(str(model.bundle.root) for model in models.values())
+            if isinstance(models, dict)
+            else tuple(models)
+        )
         self.settings: dict[str, Any] = {"port": 0, "models": places, **settings}
         self.process: subprocess.Popen[str] | None = None
         self.log = ""

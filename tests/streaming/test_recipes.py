@@ -1,0 +1,71 @@
+"""The recipes of the documentation, run as they stand, against the built-in models."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamtoys import ServerProcess
+
+from ossicle.runtime.bundle import list_bundles
+
+HERE = Path(__file__).parent
+README = HERE.parents[1] / "streaming" / "README.md"
+RECIPES = [
+    block
+    for block in re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    if "grpcurl" in block
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A folder with talk.raw, grpcurl (or its stand-in) and a server with built-in models."""
+    names = [n for n in ("sounds-16k", "sounds-16k-tiny") if n in list_bundles()]
+    if not names:
+        pytest.skip("no built-in tagger in this tree")
+    from ossicle.runtime.scene import alarms
+
+    home = tmp_path_factory.mktemp("recipes")
+    rng = np.random.default_rng(0)
+    sound = alarms.synthesise("smoke_alarm", rng, 5.0, 16_000, "t3_piezo").samples
+    loud = 0.3 * sound / np.abs(sound).max() + 0.001 * rng.standard_normal(len(sound))
+    (home / "talk.raw").write_bytes((loud * 32767).astype("<i2").tobytes())
+    if shutil.which("grpcurl") is None:
+        tool = home / "grpcurl"
+        tool.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "grpcurl.py"} "$@"\n')
+        tool.chmod(0o755)
+    process = ServerProcess(names)
+    yield home, process.start()
+    process.stop()
+
+
+def test_there_are_recipes() -> None:
+    assert len(RECIPES) == 5
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))
+def test_a_recipe_works_as_it_stands(place: tuple[Path, int], recipe: str) -> None:
+    home, port = place
+    environment = {**os.environ, "PATH": f"{home}:{os.environ['PATH']}"}
+    script = recipe.replace("localhost:8061", f"127.0.0.1:{port}")
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=home, env=environment, capture_output=True, text=True,
+        timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if "Recognize" in recipe or "Stream" in recipe:
+        assert "alarm" in done.stdout
+    if "ListModels" in recipe:
+        assert "sounds-16k" in done.stdout
+    if recipe.strip().endswith("list"):
+        assert "ossicle.v1.Ossicle" in done.stdout.split()
+    if "GetStatus" in recipe:
+        assert '"READY"' in done.stdout
