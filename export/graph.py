@@ -36,7 +36,7 @@ class StepWriter:
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
         self.states: list[State] = []
-        self.state_names: dict[str, str] = {}
+        self.inits: dict[str, NDArray[Any]] = {}  # first values of states, by file name
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple[Any, ...], str] = {}
@@ -113,7 +113,7 @@ class StepWriter:
 
     def model(self) -> onnx.ModelProto:
         """Get the graph, with pass-through nodes removed and names made canonical."""
-        nodes = _shortened(self._nodes)
+        nodes = _shortened(_live(self._nodes))
         inputs = [*self.inputs, *(Port(s.input, s.shape, s.dtype) for s in self.states)]
         outputs = [*self.outputs, *(Port(s.output, s.shape, s.dtype) for s in self.states)]
         graph = helper.make_graph(
@@ -140,6 +140,17 @@ class StepWriter:
             opset=self.opset,
             **settings,
         )
+
+
+def _live(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Drop nodes that nothing reads; outputs and new states are written by ``Identity``."""
+    read: set[str] = set()
+    kept = []
+    for node in reversed(nodes):
+        if node.op_type == "Identity" or any(name in read for name in node.output):
+            kept.append(node)
+            read.update(node.input)
+    return kept[::-1]
 
 
 def _info(port: Port) -> onnx.ValueInfoProto:

@@ -44,6 +44,7 @@ def draft(path: Path) -> Draft:
             (f"decoder{suffix}", decoder_step(decoder, files[2].name, quantised)),
         ):
             content[f"{name}.onnx"] = step.bytes()
+            content |= {file: npy(value) for file, value in step.inits.items()}
             graphs[name] = step.entry(f"{name}.onnx", precision=precision)
     manifest = Manifest(
         schema=1,

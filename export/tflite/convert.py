@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.export.graph import StepWriter
-from ossicle.export.tflite.reader import Operator, Subgraph, Tensor, TFLite
+from ossicle.export.tflite.reader import Operator, Quant, Subgraph, Tensor, TFLite
 from ossicle.runtime.errors import ExportError
 
 Array = NDArray[Any]
@@ -104,11 +104,19 @@ class _Converter:
         self.values: dict[int, str] = {}
         self.handles: dict[int, str] = {}
         self.constants: dict[int, Array] = {}
+        self.stored_values: dict[int, str] = {}  # float tensor -> its bytes
+        self.joined: dict[int, tuple[int, ...]] = {}  # concatenation -> its parts
+        self.join_axis: dict[int, int] = {}
+        self.bytes: dict[int, int] = {}  # float tensor -> the int8 tensor it was made of
+        self.pieces: dict[int, tuple[tuple[str, int], ...]] = {}  # value -> parts along time
+        self.tails: dict[int, tuple[str, int]] = {}  # zero-padded state -> its name and length
 
     def tensor(self, index: int) -> Tensor:
         return self.graph.tensors[index]
 
     def run(self, op: Operator) -> None:
+        if op.kind == "ADD" and self._add_tail(op):
+            return
         if op.kind in _BINARY:
             rank = len(self.tensor(op.outputs[0]).shape)
             value = self.out.node(_BINARY[op.kind], *(self.real(i, rank) for i in op.inputs))
@@ -187,16 +195,67 @@ class _Converter:
         self.handles[op.outputs[0]] = str(op.options["shared_name"])
 
     def _op_read_variable(self, op: Operator) -> None:
-        shape = _channels_first_shape(self.tensor(op.outputs[0]).shape)[1:]
+        """Append a state; one that only ever holds int8 values is kept as bytes."""
+        index = op.outputs[0]
+        shape = _channels_first_shape(self.tensor(index).shape)[1:]
         name = _plain(self.handles[op.inputs[0]])
-        self.values[op.outputs[0]] = self.out.state(name, shape)
+        grid = self._grid_of_state(index)
+        if grid is None:
+            self.values[index] = self.out.state(name, shape)
+            return
+        zero = np.uint8(int(_quant(self.tensor(grid)).zero[0]) + 128)
+        init = f"{name}.npy"
+        self.out.inits[init] = np.full(shape, zero)
+        value = self.out.state(name, shape, "uint8", init)
+        self.bytes[index] = grid
+        self.values[index] = self.out.node("DequantizeLinear", value, *self.scale(grid))
+        self.stored_values[index] = value
+
+    def _grid_of_state(self, index: int) -> int | None:
+        """Get the int8 tensor whose scale a state's values keep, if they keep one.
+
+        That is so where the state and dequantised values are joined and quantised again, all with
+        one scale and zero point.
+        """
+        readers = [op for op in self.graph.operators if index in op.inputs]
+        if not self.quantised or [op.kind for op in readers] != ["CONCATENATION"]:
+            return None
+        after = [op for op in self.graph.operators if readers[0].outputs[0] in op.inputs]
+        if [op.kind for op in after] != ["QUANTIZE"]:
+            return None
+        made = {o: op for op in self.graph.operators for o in op.outputs}
+        grid = after[0].outputs[0]
+        for part in readers[0].inputs:
+            source = made.get(part)
+            if part != index and (
+                source is None
+                or source.kind != "DEQUANTIZE"
+                or not _same_grid(self.tensor(source.inputs[0]), self.tensor(grid))
+            ):
+                return None
+        return grid
 
     def _op_assign_variable(self, op: Operator) -> None:
-        self.out.keep(_plain(self.handles[op.inputs[0]]), self.real(op.inputs[1]))
+        name = _plain(self.handles[op.inputs[0]])
+        kept = {s.input: s.dtype for s in self.out.states}
+        if kept.get(name) == "uint8":
+            self.out.keep(name, self.stored_values[op.inputs[1]])
+        else:
+            self.out.keep(name, self.real(op.inputs[1]))
 
     # Quantisation.
 
     def _op_quantize(self, op: Operator) -> None:
+        parts = self.joined.get(op.inputs[0])
+        grid = self.tensor(op.outputs[0])
+        if parts and all(
+            part in self.bytes and _same_grid(self.tensor(self.bytes[part]), grid) for part in parts
+        ):
+            rank = len(grid.shape)
+            axis = _axis(self.join_axis[op.inputs[0]], rank)
+            bytes_ = [self.stored_values[part] for part in parts]
+            self.values[op.outputs[0]] = self.out.concat(*bytes_, axis=axis)
+            return
         self.give(op, self.real(op.inputs[0]))
 
     def _op_dequantize(self, op: Operator) -> None:
@@ -204,6 +263,9 @@ class _Converter:
             self.constants[op.outputs[0]] = self.constant(op.inputs[0])
         else:
             self.values[op.outputs[0]] = self.real(op.inputs[0])
+            if self.stored(op.inputs[0]):
+                self.bytes[op.outputs[0]] = op.inputs[0]
+                self.stored_values[op.outputs[0]] = self.values[op.inputs[0]]
 
     # Moving values.
 
@@ -225,8 +287,48 @@ class _Converter:
     def _op_concatenation(self, op: Operator) -> None:
         rank = len(self.tensor(op.outputs[0]).shape)
         axis = _axis(int(op.options["axis"]), rank)
+        self.joined[op.outputs[0]] = op.inputs
+        self.join_axis[op.outputs[0]] = int(op.options["axis"])
+        if self._is_padded_state(op):
+            state = op.inputs[0]
+            length = self.tensor(state).shape[int(op.options["axis"])]
+            self.tails[op.outputs[0]] = (self.values[state], length)
+            return
         parts = [self._rowed(i) for i in op.inputs]
         self.give(op, self.out.concat(*parts, axis=axis))
+
+    def _is_padded_state(self, op: Operator) -> bool:
+        """Tell whether this is a state, then zeros, on their way to be added to something."""
+        if len(op.inputs) != 2 or len(self.tensor(op.outputs[0]).shape) != 4:
+            return False
+        rest = self.tensor(op.inputs[1]).data
+        readers = [o for o in self.graph.operators if op.outputs[0] in o.inputs]
+        return (
+            rest is not None
+            and not rest.any()
+            and self.tensor(op.inputs[0]).data is None
+            and int(op.options["axis"]) == 1
+            and [o.kind for o in readers] == ["ADD"]
+            and not readers[0].options["activation"]
+        )
+
+    def _add_tail(self, op: Operator) -> bool:
+        """Add a state to the front of a longer value, where that is what an ADD does."""
+        padded = next((i for i in op.inputs if i in self.tails), None)
+        if padded is None:
+            return False
+        state, length = self.tails[padded]
+        other = next(i for i in op.inputs if i != padded)
+        total = self.tensor(op.outputs[0]).shape[1]
+        sizes = [length, total - 2 * length, length] if total > 2 * length else [length] * 2
+        if sum(sizes) != total:
+            sizes = [length, total - length]
+        count = self.out.ints(*sizes)
+        parts = self.out.nodes("Split", self.real(other), count, outputs=len(sizes), axis=2)
+        parts[0] = self.out.node("Add", parts[0], state)
+        self.pieces[op.outputs[0]] = tuple(zip(parts, sizes, strict=True))
+        self.give(op, self.out.concat(*parts, axis=2))
+        return True
 
     def _rowed(self, index: int) -> str:
         """Get a value with its B rows, also where it is a constant."""
@@ -246,13 +348,17 @@ class _Converter:
         if masks["ellipsis_mask"] or masks["new_axis_mask"] or masks["shrink_axis_mask"]:
             raise ExportError("STRIDED_SLICE with ellipsis, new or shrunk axes is not converted")
         value = self._raw(op.inputs[0])
+        pieces = self.pieces.get(op.inputs[0], ())
         for axis, size in enumerate(shape):
             start = 0 if masks["begin_mask"] >> axis & 1 else begin[axis]
             stop = size if masks["end_mask"] >> axis & 1 else end[axis]
             start, stop = (n + size if n < 0 else n for n in (start, stop))
             if step[axis] != 1:
                 raise ExportError(f"STRIDED_SLICE with step {step[axis]} is not converted")
-            if (start, stop) != (0, size):
+            found = _pieces_of(pieces, start, stop) if axis == 1 else []
+            if found:
+                value = found[0] if len(found) == 1 else self.out.concat(*found, axis=2)
+            elif (start, stop) != (0, size):
                 value = self.out.slice(value, start, stop, _axis(axis, len(shape)))
         self.values[op.outputs[0]] = value
 
@@ -331,9 +437,20 @@ class _Converter:
         weight = self.tensor(op.inputs[1])
         if op.options["padding"] != "VALID":
             raise ExportError("TRANSPOSE_CONV with SAME padding is not converted")
+        source, kernel = op.inputs[2], self.constant(op.inputs[1]).transpose(3, 0, 1, 2)
+        if self.stored(source):
+            # Whole numbers, with the scale in the weights: next to a DequantizeLinear, ONNX
+            # Runtime would round float weights and biases a second time.
+            scale, zero = _only(self.tensor(source)), int(_quant(self.tensor(source)).zero[0])
+            plain = self.out.node("Cast", self.values[source], to=1)
+            value = self.out.node("Sub", plain, self.out.weight(np.float32(zero + 128)))
+            kernel = kernel * np.float32(scale)
+        else:
+            value = self.real(source)
         value = self.out.node(
-            "ConvTranspose", self.real(op.inputs[2]), self._kernel(op.inputs[1], (3, 0, 1, 2)),
-            *self._bias(op, 3), kernel_shape=list(weight.shape[1:3]),
+            "ConvTranspose", value, self.out.weight(np.ascontiguousarray(kernel)),
+            *(self.out.weight(self.constant(i)) for i in op.inputs[3:4] if i >= 0),
+            kernel_shape=list(weight.shape[1:3]),
             strides=[op.options["stride_h"], op.options["stride_w"]],
         )  # fmt: skip
         self.give(op, value)
@@ -400,6 +517,30 @@ def _never_negative(graph: Subgraph, index: int) -> bool:
                 return _never_negative(graph, op.inputs[0])
             return op.kind == "RELU" or op.options.get("activation") in ("Relu", "Relu6")
     return False
+
+
+def _pieces_of(pieces: Sequence[tuple[str, int]], start: int, stop: int) -> list[str]:
+    """Get the parts that make up ``start:stop`` exactly, or none."""
+    begin, found = 0, []
+    for value, length in pieces:
+        if start <= begin and begin + length <= stop:
+            found.append((value, length))
+        begin += length
+    return [value for value, _ in found] if sum(n for _, n in found) == stop - start else []
+
+
+def _quant(tensor: Tensor) -> Quant:
+    if tensor.quant is None:
+        raise ExportError(f"tensor {tensor.name!r} has no quantisation")
+    return tensor.quant
+
+
+def _same_grid(one: Tensor, two: Tensor) -> bool:
+    """Tell whether two int8 tensors have the same scale and zero point."""
+    if one.quant is None or two.quant is None or one.dtype != two.dtype:
+        return False
+    same_scale = np.array_equal(one.quant.scale, two.quant.scale)
+    return same_scale and np.array_equal(one.quant.zero, two.quant.zero)
 
 
 def _full_integer(graph: Subgraph, weight: int) -> bool:

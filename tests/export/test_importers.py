@@ -230,10 +230,12 @@ def test_lyra_sounds_as_in_tflite(
     assert got >= wanted - 0.03
 
 
-def test_lyra_streams_are_snapshots_of_a_hundred_kilobytes(bundles: dict[str, Bundle]) -> None:
+def test_lyra_streams_are_small_snapshots(bundles: dict[str, Bundle]) -> None:
     model = Model.load(bundles["lyra"])
     both = model.memory_bytes("encode") + model.memory_bytes("decode")
-    assert 100_000 <= both <= 110_000
+    assert 60_000 <= both <= 66_000  # int8 regions remember bytes; floats take 107 kB
+    floats = model.memory_bytes("encode-float") + model.memory_bytes("decode-float")
+    assert 100_000 <= floats <= 110_000
 
 
 def test_yamnet_scores_are_those_of_tflite(bundles: dict[str, Bundle], data: Path) -> None:
