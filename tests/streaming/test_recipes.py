@@ -31,13 +31,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]
     names = [n for n in ("sounds-16k", "sounds-16k-tiny") if n in list_bundles()]
     if not names:
         pytest.skip("no built-in tagger in this tree")
-    from ossicle.runtime.scene import alarms
+    from ossicle.runtime.scene.mix import demo_scene
 
     home = tmp_path_factory.mktemp("recipes")
-    rng = np.random.default_rng(0)
-    sound = alarms.synthesise("smoke_alarm", rng, 5.0, 16_000, "t3_piezo").samples
-    loud = 0.3 * sound / np.abs(sound).max() + 0.001 * rng.standard_normal(len(sound))
-    (home / "talk.raw").write_bytes((loud * 32767).astype("<i2").tobytes())
+    samples, scene = demo_scene()
+    heard = np.clip(samples[: 12 * scene.rate_hz], -1, 1)
+    (home / "talk.raw").write_bytes((heard * 32767).astype("<i2").tobytes())
     if shutil.which("grpcurl") is None:
         tool = home / "grpcurl"
         tool.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "grpcurl.py"} "$@"\n')
@@ -62,7 +61,7 @@ def test_a_recipe_works_as_it_stands(place: tuple[Path, int], recipe: str) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     if "Recognize" in recipe or "Stream" in recipe:
-        assert "alarm" in done.stdout
+        assert re.search(r'"text": "\[[a-z ]+\]"', done.stdout)
     if "ListModels" in recipe:
         assert "sounds-16k" in done.stdout
     if recipe.strip().endswith("list"):
