@@ -105,7 +105,7 @@ class Captioner(nn.Module):
     def see(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return memory rows `[B, S + 1, D]` and the bias `[B, 1, 1, S + 1]` of absent ones."""
         present = memory[..., : self.shape.sounds].amax(-1)
-        rows = torch.cat([self.remember(memory), self.nothing.expand(len(memory), 1, -1)], 1)
+        rows = torch.cat([self.remember(memory), self.nothing.expand(memory.shape[0], 1, -1)], 1)
         bias = torch.cat([(1 - present) * ABSENT, torch.zeros_like(present[:, :1])], 1)
         return rows, bias[:, None, None, :]
 

@@ -20,6 +20,7 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.resample import Resampler
 from ossicle.runtime.task import CueEvent, Event, GapEvent, InlineRun, NoticeEvent
 from ossicle.streaming.captions.cue import Cue, Op, Priority
+from ossicle.streaming.captions.sentences import SceneSentences, SentenceWriter
 from ossicle.streaming.captions.sinks import FORMATS, Outlets, Sink, SinkReport, file_sink
 from ossicle.streaming.captions.sinks.scc import LATIN
 from ossicle.streaming.captions.task import CaptionOptions, CaptionTask
@@ -46,7 +47,7 @@ def caption_file(
     source: str | Path, out: str | Path | None = None, format: str | None = None, *,
     bundle: str | Path | Bundle = BUNDLE, options: CaptionOptions | None = None,
     rate_hz: int | None = None, channels: int = 1, stdin: IO[bytes] | None = None,
-    stdout: IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None, decoder: str | None = None,
 ) -> CaptionReport:  # fmt: skip
     """Caption ``source`` into ``out`` and return what was made.
 
@@ -61,6 +62,7 @@ def caption_file(
         channels: interleaved channels of a pipe.
         stdin: where a pipe is read; None is the process's own.
         stdout: where a pipe is written; None is the process's own.
+        decoder: a bundle (captioner-16k) that adds a sentence about each change of the scene.
 
     Raises:
         AudioError: audio that cannot be read.
@@ -77,7 +79,8 @@ def caption_file(
         )
     chunks = read_audio(source, rate_hz, channels, stdin or sys.stdin.buffer)
     target: Any = (stdout or sys.stdout.buffer) if to_pipe else out
-    report = caption_stream(chunks, {form: file_sink(form, target)}, bundle, chosen, "wait")
+    sink = file_sink(form, target)
+    report = caption_stream(chunks, {form: sink}, bundle, chosen, "wait", decoder)
     failed = [s for s in report.sinks if s.failure]
     if failed:
         raise CaptionError(f"captions were not all written: {failed[0].failure}")
@@ -86,13 +89,13 @@ def caption_file(
 
 def caption_stream(
     chunks: Iterable[Chunk], sinks: dict[str, Sink], bundle: str | Path | Bundle = BUNDLE,
-    options: CaptionOptions | None = None, when_full: str = "drop",
+    options: CaptionOptions | None = None, when_full: str = "drop", decoder: str | None = None,
 ) -> CaptionReport:  # fmt: skip
     """Caption ``chunks`` of any one format into any number of sinks; a failed one is reported."""
     outlets = Outlets(sinks, when_full=when_full)
     tally = Tally()
     try:
-        for event in caption_events(chunks, bundle, options, tally):
+        for event in caption_events(chunks, bundle, options, tally, decoder):
             if isinstance(event, CueEvent):
                 outlets.put(event.cue)
     finally:
@@ -130,12 +133,29 @@ class Tally:
 
 def caption_events(
     chunks: Iterable[Chunk], bundle: str | Path | Bundle = BUNDLE,
-    options: CaptionOptions | None = None, tally: Tally | None = None,
+    options: CaptionOptions | None = None, tally: Tally | None = None, decoder: str | None = None,
 ) -> Iterator[Event]:  # fmt: skip
     """Yield the events of a captioned stream as its audio comes."""
+    events = _plain_events(chunks, bundle, options, tally or Tally())
+    if decoder is None:
+        yield from events
+        return
+    scenes = SceneSentences(SentenceWriter(Model.load(decoder)), (options or CaptionOptions()).lang)
+    for event in events:
+        if isinstance(event, CueEvent):
+            yield from map(CueEvent, scenes.take(event.cue))
+        else:
+            yield event
+    yield from map(CueEvent, scenes.end())
+
+
+def _plain_events(
+    chunks: Iterable[Chunk], bundle: str | Path | Bundle, options: CaptionOptions | None,
+    tally: Tally,
+) -> Iterator[Event]:  # fmt: skip
     model = Model.load(bundle)
     task = CaptionTask(model.manifest, options)
-    run, tally = InlineRun(task, model), tally or Tally()
+    run = InlineRun(task, model)
     resampler: Resampler | None = None
     memory: Any = None
     for chunk in chunks:

@@ -154,14 +154,14 @@ class SceneSentences:
     def _listen(self, cue: Cue) -> None:
         if cue.is_heartbeat or not cue.labels:
             return
-        if cue.op is Op.OPEN and not any(
-            r.kind in (RelationKind.CONTINUES, RelationKind.STOPS) for r in cue.relations
-        ):
+        same = (RelationKind.CONTINUES, RelationKind.STOPS)
+        earlier = [r.cue_id for r in cue.relations if r.kind in same]
+        if cue.op is Op.OPEN and not earlier:
             self._fresh.append(cue)
+        for cue_id in earlier:  # the same sound, told of in an earlier cue
+            self._going.pop(cue_id, None)
         if cue.is_final and not cue.end_open:
             self._going.pop(cue.cue_id, None)
-            for relation in cue.relations:
-                self._going.pop(relation.cue_id, None)
         else:
             self._going[cue.cue_id] = cue
         if cue.op is Op.RETRACT:
