@@ -148,7 +148,9 @@ class Encoder(nn.Module):
         with torch.autocast("cpu", enabled=False):
             power = (fine.float() @ self.fourier).square()
             bins = power.shape[2] // 2
-            log = torch.log(power[..., :bins] + power[..., bins:] + 1e-9) * 0.25 + 2.0
+            power = (power[..., :bins] + power[..., bins:]) * 1e4
+            # a floor of 1e-9 written at this scale: exporters take an addend of 1e-9 for zero
+            log = torch.log(power + 1e-5) * 0.25 + (2.0 - 0.25 * math.log(1e4))
             level = torch.log(fine.square().mean(dim=2, keepdim=True) + 1e-7)
             raw = fine * torch.exp(-0.35 * level)
             loud = torch.log(hops.square().mean(dim=2, keepdim=True) + 1e-7)
@@ -209,11 +211,11 @@ class Stage(nn.Module):
         self.width_in, self.width, self.times = width_in, width, times
         self.up = CausalMix(width_in, times * width, 2)
         self.units = nn.ModuleList(Unit(width, hidden, k, d) for k, d in units)
+        self.histories = [(k - 1) * d for k, d in units]
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the memory, without B."""
-        below: tuple[int, ...] = (1, self.width_in)
-        return [below, *((u.history, self.width) for u in self.units)]  # type: ignore[misc]
+        return [(1, self.width_in), *((n, self.width) for n in self.histories)]
 
     def lift(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The frames at the higher rate before the units."""

@@ -73,36 +73,36 @@ def train(
     progress = Progress()
     if resume and (out / "last.pt").exists():
         progress = load_checkpoint(out / "last.pt", model, optimiser)
-    log = (out / "log.jsonl").open("a" if resume else "w")
     mean: dict[str, float] = {}
     last_check = progress.spent
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    while progress.spent < schedule.minutes * 60:
-        begin = clock()
-        rate = schedule.at(progress.step, progress.spent)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        rng = np.random.default_rng([seed, progress.step])
-        value, terms = loss(rng, progress)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(params, schedule.clip)
-        if torch.isfinite(norm):
-            optimiser.step()
-        progress.step += 1
-        progress.spent += clock() - begin
-        terms["norm"] = norm
-        for name, term in terms.items():
-            mean[name] = 0.95 * mean.get(name, float(term)) + 0.05 * float(term.detach())
-        if progress.step % schedule.log_every == 0:
-            row = {"step": progress.step, "minutes": progress.spent / 60, "rate": rate, **mean}
-            log.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
-            log.flush()
-        if progress.spent - last_check > schedule.check_minutes * 60:
-            last_check = progress.spent
-            _checkpoint(model, optimiser, progress, out, check, log)
-    _checkpoint(model, optimiser, progress, out, check, log)
-    log.close()
+    with (out / "log.jsonl").open("a" if resume else "w") as log:
+        if check is not None and progress.step == 0:
+            _note(log, progress, check(progress))
+        while progress.spent < schedule.minutes * 60:
+            begin = clock()
+            rate = schedule.at(progress.step, progress.spent)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            rng = np.random.default_rng([seed, progress.step])
+            value, terms = loss(rng, progress)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(params, schedule.clip)
+            if torch.isfinite(norm):
+                optimiser.step()
+            progress.step += 1
+            progress.spent += clock() - begin
+            terms["norm"] = norm
+            for name, term in terms.items():
+                now = float(term.detach())
+                mean[name] = 0.95 * mean.get(name, now) + 0.05 * now
+            if progress.step % schedule.log_every == 0:
+                _note(log, progress, {"rate": rate, **mean})
+            if progress.spent - last_check > schedule.check_minutes * 60:
+                last_check = progress.spent
+                _checkpoint(model, optimiser, progress, out, check, log)
+        _checkpoint(model, optimiser, progress, out, check, log)
     plot_log(out / "log.jsonl", out / "log.png")
     return progress
 
@@ -121,9 +121,13 @@ def _checkpoint(
     torch.save(state, out / "part.pt")
     (out / "part.pt").replace(out / "last.pt")
     if check is not None:
-        row = {"step": progress.step, "minutes": progress.spent / 60} | check(progress)
-        log.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
-        log.flush()
+        _note(log, progress, check(progress))
+
+
+def _note(log: Any, progress: Progress, figures: dict[str, float]) -> None:
+    row = {"step": progress.step, "minutes": progress.spent / 60} | figures
+    log.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+    log.flush()
 
 
 def load_checkpoint(

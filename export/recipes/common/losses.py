@@ -50,11 +50,11 @@ def spectral_distances(
     """
     bank = mel_filters(n_fft, n_mels)
     with torch.no_grad():
-        want = stft(x, n_fft, hop)
-        size = want.abs() + 1e-4
+        want = torch.view_as_real(stft(x, n_fft, hop))
+        size = (want.square().sum(dim=-1) + 1e-8).sqrt()
         want_root = size.sqrt()
-        want_squeezed = torch.view_as_real(want) / want_root[..., None]
-        want_mel = torch.log(size @ bank)
+        want_squeezed = want / want_root[..., None]
+        want_mel = torch.log(size @ bank + 1e-4)
     have = torch.view_as_real(stft(y, n_fft, hop))
     size = (have.square().sum(dim=-1) + 1e-8).sqrt()
     root = size.sqrt()
