@@ -108,6 +108,7 @@ class _Converter:
         self.joined: dict[int, tuple[int, ...]] = {}  # concatenation -> its parts
         self.join_axis: dict[int, int] = {}
         self.bytes: dict[int, int] = {}  # float tensor -> the int8 tensor it was made of
+        self.floats: dict[int, str] = {}  # int8 tensor -> its value as floats, where there is one
         self.pieces: dict[int, tuple[tuple[str, int], ...]] = {}  # value -> parts along time
         self.tails: dict[int, tuple[str, int]] = {}  # zero-padded state -> its name and length
 
@@ -153,6 +154,8 @@ class _Converter:
         """Get the float value of a tensor; a constant is made to broadcast against ``rank``."""
         if index in self.constants or self.tensor(index).data is not None:
             return self.out.weight(_channels_first(self.constant(index), rank))
+        if index in self.floats:
+            return self.floats[index]
         value = self.values[index]
         if not self.stored(index):
             return value
@@ -434,26 +437,75 @@ class _Converter:
         self.give(op, value)
 
     def _op_transpose_conv(self, op: Operator) -> None:
-        weight = self.tensor(op.inputs[1])
+        """Append a transposed convolution; those on the parts of one SPLIT become one of groups."""
         if op.options["padding"] != "VALID":
             raise ExportError("TRANSPOSE_CONV with SAME padding is not converted")
-        source, kernel = op.inputs[2], self.constant(op.inputs[1]).transpose(3, 0, 1, 2)
+        if op.outputs[0] in self.values:
+            return  # came with the first of its group
+        split, group = self._siblings(op)
+        if split is None:
+            self.give(op, self._spread(op.inputs[2], [op]))
+            return
+        value = self._spread(split.inputs[1], group)
+        outputs = [o.outputs[0] for o in group]
+        if self.stored(outputs[0]):
+            value = self._rounded_per_channel(value, outputs)
+        count = len(group)
+        parts = self.out.nodes("Split", value, outputs=count, axis=1, num_outputs=count)
+        for output, part in zip(outputs, parts, strict=True):
+            if self.stored(output):
+                self.floats[output] = part
+                self.values[output] = self.out.node("QuantizeLinear", part, *self.scale(output))
+            else:
+                self.values[output] = part
+
+    def _siblings(self, op: Operator) -> tuple[Operator | None, list[Operator]]:
+        """Get the SPLIT over channels that ``op`` reads a part of, and all that read the others."""
+        made = {o: producer for producer in self.graph.operators for o in producer.outputs}
+        split = made.get(op.inputs[2])
+        if split is None or split.kind != "SPLIT" or op.options["activation"]:
+            return None, [op]
+        if int(self.constant(split.inputs[0])) % 4 != 3 or split.inputs[1] not in self.values:
+            return None, [op]
+        group = []
+        for part in split.outputs:
+            readers = [o for o in self.graph.operators if part in o.inputs]
+            if len(readers) != 1 or readers[0].kind != op.kind or readers[0].options != op.options:
+                return None, [op]
+            group.append(readers[0])
+        shapes = {self.tensor(o.inputs[1]).shape for o in group}
+        return (split, group) if len(shapes) == 1 and len(op.inputs) == 4 else (None, [op])
+
+    def _spread(self, source: int, group: Sequence[Operator]) -> str:
+        """Append the transposed convolutions of ``group`` on the channel groups of ``source``."""
+        kernels = [self.constant(o.inputs[1]).transpose(3, 0, 1, 2) for o in group]
+        biases = [self.constant(o.inputs[3]) for o in group if len(o.inputs) > 3]
         if self.stored(source):
             # Whole numbers, with the scale in the weights: next to a DequantizeLinear, ONNX
             # Runtime would round float weights and biases a second time.
             scale, zero = _only(self.tensor(source)), int(_quant(self.tensor(source)).zero[0])
             plain = self.out.node("Cast", self.values[source], to=1)
             value = self.out.node("Sub", plain, self.out.weight(np.float32(zero + 128)))
-            kernel = kernel * np.float32(scale)
+            kernels = [kernel * np.float32(scale) for kernel in kernels]
         else:
             value = self.real(source)
-        value = self.out.node(
-            "ConvTranspose", value, self.out.weight(np.ascontiguousarray(kernel)),
-            *(self.out.weight(self.constant(i)) for i in op.inputs[3:4] if i >= 0),
-            kernel_shape=list(weight.shape[1:3]),
-            strides=[op.options["stride_h"], op.options["stride_w"]],
+        options = group[0].options
+        return self.out.node(
+            "ConvTranspose", value, self.out.weight(np.concatenate(kernels)),
+            *([self.out.weight(np.concatenate(biases))] if biases else []),
+            kernel_shape=list(kernels[0].shape[2:]), group=len(group),
+            strides=[options["stride_h"], options["stride_w"]],
         )  # fmt: skip
-        self.give(op, value)
+
+    def _rounded_per_channel(self, value: str, tensors: Sequence[int]) -> str:
+        """Append quantisation and its inverse, with each tensor's scale on its channels."""
+        wide = self.tensor(tensors[0]).shape[3]
+        grids = [_quant(self.tensor(i)) for i in tensors]
+        scale = np.repeat([g.scale[0] for g in grids], wide).astype(np.float32)
+        zero = np.repeat([int(g.zero[0]) + 128 for g in grids], wide).astype(np.uint8)
+        names = self.out.weight(scale), self.out.weight(zero)
+        stored = self.out.node("QuantizeLinear", value, *names, axis=1)
+        return self.out.node("DequantizeLinear", stored, *names, axis=1)
 
     def _dynamic(self, op: Operator) -> bool:
         """Tell whether TFLite rounds this operator's float input to 8 bits as it runs.
