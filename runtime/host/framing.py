@@ -16,6 +16,8 @@ def frames_of(history: Array, fresh: Array, size: int, hop: int) -> Array:
     """
     joined = np.concatenate([history, fresh], axis=1)
     history[:] = joined[:, joined.shape[1] - history.shape[1] :]
+    if joined.shape[1] == size:
+        return joined[:, None]
     view = np.lib.stride_tricks.sliding_window_view(joined, size, axis=1)
     return view[:, ::hop]
 
@@ -26,6 +28,11 @@ def overlap_add(tail: Array, frames: Array, hop: int) -> Array:
     ``tail`` ``[B, n - hop]`` is the unfinished rest and is advanced in place.
     """
     batch, count, size = frames.shape
+    if count == 1:
+        whole = np.array(frames[:, 0], np.float32)
+        whole[:, : size - hop] += tail
+        tail[:] = whole[:, hop:]
+        return whole[:, :hop]
     line = np.zeros((batch, size + hop * (count - 1)), np.float32)
     line[:, : size - hop] = tail
     for t in range(count):
