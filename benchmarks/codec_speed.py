@@ -88,9 +88,12 @@ def quantiser_step(model: Model) -> Step | None:
     """Return the search of one frame, alone."""
     for op in model.program("encode").ops:
         if op.op == "rvq_encode":
-            quantiser = make_quantiser(model.bundle.array(op.params["books"]))
+            books = model.bundle.array(op.params["books"])
+            quantiser = make_quantiser(books)
             rng = np.random.default_rng(0)
-            rows = rng.standard_normal((64, quantiser.width)).astype(np.float32)
+            codes = rng.integers(0, books.shape[1], (64, len(books)))
+            rows = books[np.arange(len(books)), codes].sum(1).astype(np.float32)
+            rows += 0.1 * rows.std() * rng.standard_normal(rows.shape).astype(np.float32)
             turn = iter(range(10**9))
             return lambda _: quantiser.encode(rows[next(turn) % 64 :][:1])
     return None

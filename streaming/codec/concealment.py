@@ -1,10 +1,14 @@
 """What a listener hears where frames are missing.
 
 A missing frame is decoded from zero features (every layer absent): the decoder's own memory then
-lets the sound die as it learned to. Repeating old features, even decayed, was measured to be
-worse. After ``HOLD`` missing frames the output is faded over ``FADE`` frames into comfort noise if
-a silence descriptor was ever received, else into silence. The first frame that is there again is
-faded in over one hop. Silence descriptors are played as comfort noise with the same fades.
+lets the sound die as it learned to. Repeating the features before, even decayed, is worse with
+Lyra (PESQ 2.05 against 2.18 at 10 % loss), but better with others: a bundle whose manifest says
+``extra["codec"]["conceal"] = "repeat"`` has its last codes repeated instead.
+
+After ``HOLD`` missing frames the features are zero in any case, and the output is faded over
+``FADE`` frames into comfort noise if a silence descriptor was ever received, else into silence. The
+first frame that is there again is faded in over one hop. Silence descriptors are played as comfort
+noise with the same fades.
 """
 
 from __future__ import annotations
@@ -15,12 +19,27 @@ import numpy as np
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import Samples
+from ossicle.runtime.errors import BundleError
+from ossicle.runtime.manifest import Manifest
 from ossicle.streaming.codec.jitter import Frame
 from ossicle.streaming.codec.noise import comfort_noise
 from ossicle.streaming.codec.packet import Noise
 
 HOLD = 3  # missing frames that keep the decoder's full output
 FADE = 4  # frames from full output to noise
+
+
+def repeats(manifest: Manifest) -> bool:
+    """Return whether this codec's lost frames are decoded from the codes before them.
+
+    Raises:
+        BundleError: the manifest asks for another kind of concealment.
+    """
+    named = manifest.extra.get("codec")
+    kind = named.get("conceal", "zero") if isinstance(named, dict) else "zero"
+    if kind not in ("zero", "repeat"):
+        raise BundleError(f"{manifest.name}: conceal is {kind!r}; 'zero' or 'repeat' expected")
+    return bool(kind == "repeat")
 
 
 @snapshot.record("codec.ConcealmentState")

@@ -14,10 +14,10 @@ from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import PacketError
 from ossicle.runtime.task import AudioEvent, Event, GapEvent, Hop, NoticeEvent
-from ossicle.streaming.codec.concealment import ConcealmentState, conceal
+from ossicle.streaming.codec.concealment import HOLD, ConcealmentState, conceal, repeats
 from ossicle.streaming.codec.jitter import MAX_GAP, Frame, JitterRing, JitterState
 from ossicle.streaming.codec.layout import codec_program, layout_of
-from ossicle.streaming.codec.packet import Noise, read
+from ossicle.streaming.codec.packet import Codes, Noise, read
 
 REPORT_FRAMES = 50  # between reports of loss
 OPTIONS = ("layers", "samples")
@@ -46,6 +46,8 @@ class DecodeState:
     samples: int = -1  # of the whole stream; -1: unknown
     due: list[Due] = field(default_factory=list)
     jumped_from: int = -1
+    last: Codes | None = None  # [K, 1] of the last frame that was there, where it is repeated
+    repeated: int = 0  # frames in a row
     ended: bool = False
     reported: int = 0  # frames at the last report of loss
     reported_missing: int = 0
@@ -91,6 +93,7 @@ class DecodeTask:
         self.ring = JitterRing(delay)
         self.strict, self.first = strict, first
         self._source, self._sink = line.inputs[0].name, line.outputs[0].name
+        self._repeats = repeats(manifest)
         self._layers = self.layout.layers if layers is None else self.layout.check(layers)
         self._samples = -1 if samples is None else samples
         self.latency = delay * self.layout.hop + manifest.delay
@@ -191,14 +194,27 @@ class DecodeTask:
                 due.noise_level, due.noise_bands = frame.noise.level, frame.noise.bands
             state.due.append(due)
             codes = np.full((self.layout.layers, 1), -1, np.int32)
-            if frame.codes is not None:
-                count = min(state.layers, frame.codes.shape[0])
-                codes[:count] = frame.codes[:count]
+            heard = self._heard(state, frame)
+            if heard is not None:
+                count = min(state.layers, heard.shape[0])
+                codes[:count] = heard[:count]
             begin = frame.index * self.layout.hop
             fresh = frame.reset or state.jumped_from >= 0
             hops.append(Hop({self._source: codes}, begin, begin + self.layout.hop, fresh))
             state.jumped_from = -1
         return hops
+
+    def _heard(self, state: DecodeState, frame: Frame) -> Codes | None:
+        """Return the codes to decode for ``frame``: its own, repeated ones, or none."""
+        if not self._repeats:
+            return frame.codes
+        if frame.kind == "lost" and state.repeated < HOLD and state.jumped_from < 0:
+            state.repeated += 1
+            return state.last
+        state.last = frame.codes
+        if frame.kind != "lost":
+            state.repeated = 0
+        return frame.codes
 
     def _report(self, state: DecodeState) -> list[Event]:
         """Say once a second how much was missing before redundancy mended it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -220,6 +221,29 @@ def test_silence_costs_nothing_and_sounds_like_what_it_was(toy_model: Model) -> 
     assert rms == pytest.approx(-60, abs=2)
 
 
+def test_a_codec_may_ask_for_its_last_codes_to_be_repeated(toy_model: Model) -> None:
+    extra = {"codec": {"conceal": "repeat"}}
+    bundle = toy_model.bundle
+    asking = Bundle(bundle.root, msgspec.structs.replace(bundle.manifest, extra=extra))
+    sent = packets(encode(toy_model, speechlike(32_000)))
+    layout = layout_of(bundle)
+    task = DecodeTask(asking)
+    state = task.open()
+    hops = []
+    for packet in sent[:20] + sent[25:]:
+        state = snapshot.load(snapshot.dump(state))
+        hops += task.push(state, packet)
+    codes = [hop.inputs["codes"] for hop in hops]
+    last = read(sent[19], layout).codes
+    for lost in codes[20:23]:
+        np.testing.assert_array_equal(lost, last)
+    assert all((lost == -1).all() for lost in codes[23:25])
+    np.testing.assert_array_equal(codes[25], read(sent[25], layout).codes)
+    odd = msgspec.structs.replace(bundle.manifest, extra={"codec": {"conceal": "sing"}})
+    with pytest.raises(BundleError, match="sing"):
+        DecodeTask(Bundle(bundle.root, odd))
+
+
 def test_lost_frames_fade_to_silence_and_come_back(toy_model: Model) -> None:
     sent = packets(encode(toy_model, speechlike(32_000)))
     heard, _ = decode(toy_model, sent[:40] + sent[60:])
@@ -370,8 +394,6 @@ def test_what_a_task_cannot_take_is_said(toy_model: Model) -> None:
 
 
 def test_a_bundle_that_is_no_codec_is_refused(toy: Bundle) -> None:
-    import msgspec
-
     manifest = msgspec.structs.replace(toy.manifest, programs={"encode": toy.manifest.programs[
         "encode"]})  # fmt: skip
     with pytest.raises(BundleError, match="codec-16k"):
