@@ -36,6 +36,7 @@ void conv(const PackedMatrix& w, const Floats& x, py::array ring, Longs position
   const std::int64_t history = (w.taps() - 1) * dilation + 1 - stride;
   need(history >= 0, "the taps must span the stride");
   need(sized(ring, {x.shape(0), history, w.padded()}) && ring.itemsize() == static_cast<py::ssize_t>(w.item()) &&
+           ring.dtype().kind() == (w.item() == 4 ? 'f' : w.item() == 2 ? 'u' : 'i') && ring.writeable() &&
            (ring.flags() & py::array::c_style),
        "ring must be [B, history, C] of the weights' dtype, C-contiguous");
   need(sized(position, {x.shape(0)}), "position must be [B]");

@@ -37,7 +37,7 @@ struct SearchScratch {
   float* facts;         // [tile, 4]: scale, norm, error, spare
   std::int32_t* shift;  // [tile]: 128 * sum of low
 };
-constexpr std::int64_t kSearchTile = 16;
+constexpr std::int64_t kSearchTile = 8;  // scores of a tile over 1024 codes stay in the first cache
 
 enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2 };
 

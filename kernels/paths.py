@@ -21,6 +21,13 @@ from ossicle.kernels.errors import MissingError
 Path = Literal["core", "numba", "numpy"]
 PATHS: Final[tuple[Path, ...]] = get_args(Path)
 
+
+@cache
+def _from_environment() -> str | None:
+    """Read once: looking it up costs as much as a small kernel."""
+    return os.environ.get("OSSICLE_KERNELS")
+
+
 _asked: ContextVar[Path | None] = ContextVar("ossicle_kernels_path", default=None)
 
 
@@ -34,12 +41,19 @@ def core() -> Any | None:  # the module, so that a type would not help
     return _core
 
 
+def _found(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # barred in sys.modules
+        return False
+
+
 @cache
 def installed() -> tuple[Path, ...]:
     """The paths that can run here, fastest first."""
     have = {
         "core": core() is not None,
-        "numba": importlib.util.find_spec("numba") is not None,
+        "numba": _found("numba"),
         "numpy": True,
     }
     return tuple(path for path in PATHS if have[path])
@@ -51,7 +65,7 @@ def choose(path: Path | None = None) -> Path:
     Raises:
         MissingError: the path is unknown or not installed.
     """
-    asked = path or _asked.get() or os.environ.get("OSSICLE_KERNELS") or installed()[0]
+    asked = path or _asked.get() or _from_environment() or installed()[0]
     if asked not in installed():
         hint = {
             "core": "install a wheel built with a compiler",

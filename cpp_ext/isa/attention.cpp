@@ -1,23 +1,26 @@
 // One query against a ring of keys and values.
 //
 // Keys lie as [capacity/16, width, 16] so that 16 scores come out of one register; values as
-// [capacity, width]. The softmax is taken over chunks of 256 keys with a running maximum.
+// [capacity, width]. The softmax is taken over chunks of 128 keys with a running maximum.
 #include "kernels.hpp"
 #include "math.hpp"
 
 namespace ossicle::OSSICLE_NS {
 namespace {
 
-constexpr int kChunk = 256;
+constexpr int kChunk = 128;
 constexpr int kWide = 256;  // width at most
 
-// Scores of the 16 keys of a packed group.
-OSSICLE_INLINE void score_group(const float* q, const float* keys, std::int64_t width, float scale, float* out) {
+// Scores of the 16 keys of a packed group; meanwhile their values are fetched.
+OSSICLE_INLINE void score_group(const float* q, const float* keys, const float* values, std::int64_t width,
+                                float scale, float* out) {
   vf acc[4][R] = {};
   std::int64_t d = 0;
-  for (; d + 4 <= width; d += 4)
+  for (; d + 4 <= width; d += 4) {
+    for (int u = 0; u < 4; ++u) __builtin_prefetch(values + (d + u) * G);
     for (int u = 0; u < 4; ++u)
       for (int r = 0; r < R; ++r) acc[u][r] += load(keys + (d + u) * G + r * L) * q[d + u];
+  }
   for (; d < width; ++d)
     for (int r = 0; r < R; ++r) acc[0][r] += load(keys + d * G + r * L) * q[d];
   for (int r = 0; r < R; ++r) store(out + r * L, ((acc[0][r] + acc[1][r]) + (acc[2][r] + acc[3][r])) * scale);
@@ -56,7 +59,8 @@ OSSICLE_INLINE void chunk(const float* q, const float* keys, const float* values
                           std::int64_t width, float scale, Running& run, float* acc) {
   alignas(64) float p[kChunk + G];
   const std::int64_t g0 = a / G, g1 = (b + G - 1) / G;
-  for (std::int64_t g = g0; g < g1; ++g) score_group(q, keys + g * width * G, width, scale, p + (g - g0) * G);
+  for (std::int64_t g = g0; g < g1; ++g) 
+    score_group(q, keys + g * width * G, values + g * width * G, width, scale, p + (g - g0) * G);
   float* from = p + (a - g0 * G);
   const std::int64_t n = b - a;
   vf tops = all(run.top);

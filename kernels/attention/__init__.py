@@ -10,6 +10,7 @@ tokens before it and itself, so the ring holds ``window + T - 1``; fewer would o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,18 @@ def step(
         ``T``.
         RangeError: the window is below 1, or ``W`` is odd where it is to be turned.
     """
+    core = paths.core() if paths.choose(path) == "core" else None
+    if core is not None and out is not None:
+        # The compiled part checks as much before it touches anything; what it refuses is put into
+        # words below.
+        with suppress(TypeError, ValueError, AttributeError, IndexError):
+            if out.size:
+                core.attention_step(
+                    q, k, v, state.keys, state.values, state.position, window,
+                    q.shape[3] ** -0.5 if scale is None else scale, rotary_base or 0.0, interleaved,
+                    active, out,
+                )  # fmt: skip
+                return out
     check.array("q", q, np.float32, "[B, T, H, W]", None, None, None, None)
     B, T, H, W = q.shape
     check.array("k", k, np.float32, "[B, T, KV, W]", B, T, None, W)
@@ -141,8 +154,7 @@ def step(
         check.array("active", active, np.bool_, "[B]", B)
     y = check.output("out", out, np.float32, "[B, T, H, W]", B, T, H, W)
     s = W**-0.5 if scale is None else scale
-    core = paths.core()
-    if paths.choose(path) == "core" and core is not None:
+    if core is not None:
         core.attention_step(
             q, k, v, state.keys, state.values, state.position, window, s, rotary_base or 0.0,
             interleaved, active, y,
