@@ -12,6 +12,7 @@ from ossicle.runtime.errors import SnapshotError
 from ossicle.streaming import messages as m
 from ossicle.streaming.resume import SnapshotStore
 
+PATIENCE_S = 1.0  # for the engine to export every task
 UNACKNOWLEDGED = 3  # checkpoints that may wait for the client's word
 Saved = Callable[[m.Checkpoint | None, str], None]
 
@@ -35,7 +36,7 @@ class Checkpoints:
         position: int = 0,
     ) -> None:
         self.store, self.stream, self.client = store, stream, client
-        self.patience_s = 1.0
+        self.patience_s = PATIENCE_S
         self.number = number
         self._config = fingerprint(config)
         self._every, self._share = every, share

@@ -50,12 +50,12 @@ class BridgeLease:
         if not self._over:
             self._lease.mark(lambda: self._on_events([(Mark(tag), None)]))
 
-    def export(self) -> None:
+    def export(self, tag: int) -> None:
         """Ask for the memory; it is turned to bytes before the engine goes on."""
         assert self._lease is not None
         if not self._over:
             self._lease.export_later(
-                lambda tree: self._on_events([(Exported(snapshot.dump(tree)), None)])
+                lambda tree: self._on_events([(Exported(tag, snapshot.dump(tree)), None)])
             )
 
     def flush(self) -> None:

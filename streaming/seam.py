@@ -34,6 +34,7 @@ class Flushed(Event):
 class Exported(Event):
     """The memory of a lease at this point of its events, as snapshot bytes."""
 
+    tag: int  # of the request; one that came too late must not be taken for the next
     data: bytes
 
 
@@ -63,7 +64,7 @@ class Lease(Protocol):
         """Ask for a :class:`Mark` once everything pushed so far has been answered."""
         ...
 
-    def export(self) -> None:
+    def export(self, tag: int) -> None:
         """Ask for an :class:`Exported` that holds everything pushed so far."""
         ...
 
@@ -153,7 +154,7 @@ class InlineLease:
         """Answer at once: nothing waits here."""
         self._say(Mark(tag))
 
-    def export(self) -> None:
+    def export(self, tag: int) -> None:
         """Answer at once with task state and model memory."""
         run = self._run
         tree = {
@@ -161,7 +162,7 @@ class InlineLease:
             "memory": run.model.export_row(run.memory, 0),
             "unset": sorted(run.memory.unset),
         }
-        self._say(Exported(snapshot.dump(tree)))
+        self._say(Exported(tag, snapshot.dump(tree)))
 
     def flush(self) -> None:
         """Run the tail."""

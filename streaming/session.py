@@ -77,6 +77,7 @@ class Session:
         self._rate = rate
         self._marks: dict[int, tuple[m.Marker, int, int]] = {}  # tag -> marker, left, arrival
         self._next_mark = 0
+        self._export = 0  # number of the snapshot that is being taken
         self._all_flushed = asyncio.Event()
         self._all_exported = asyncio.Event()
         self._drift, self._drift_ppm, self._drift_said_s = Drift(), drift_ppm, 0.0
@@ -100,10 +101,8 @@ class Session:
             match event:
                 case Mark(tag):
                     self._marked(tag)
-                case Exported(data):
-                    branch.exported, branch.side = data, outlet.export_bytes()
-                    if all(b.exported is not None for b in self.branches.values()):
-                        self._all_exported.set()
+                case Exported(tag, data):
+                    self._exported(branch, tag, data)
                 case Flushed():
                     outlet.finish()
                     branch.flushed = True
@@ -114,6 +113,13 @@ class Session:
                     return
                 case _:
                     outlet.take(event, ledger, now)
+
+    def _exported(self, branch: Branch, tag: int, data: bytes) -> None:
+        if tag != self._export:  # of an attempt that was given up: audio came since
+            return
+        branch.exported, branch.side = data, branch.outlet.export_bytes()
+        if all(b.exported is not None for b in self.branches.values()):
+            self._all_exported.set()
 
     def _marked(self, tag: int) -> None:
         marker, left, arrival = self._marks.pop(tag)
@@ -424,13 +430,15 @@ class Session:
         assert checkpoints is not None
         begun = time.monotonic()
         self._all_exported.clear()
+        self._export += 1
         for branch in self.branches.values():
             branch.exported = None
             assert branch.lease is not None
-            branch.lease.export()
+            branch.lease.export(self._export)
         try:
             await asyncio.wait_for(self._all_exported.wait(), checkpoints.patience_s)
         except TimeoutError:
+            self._export += 1
             checkpoints.skipped(self.inlet.position)
             return
         if self.over:

@@ -83,7 +83,7 @@ async def _play(
     screen: View | None,
 ) -> None:
     async with connect(f"127.0.0.1:{port}", name="demo") as client:
-        stream = client.stream(*tasks, rate_hz=played.rate_hz, live=True)
+        stream = client.stream(*tasks, rate_hz=played.rate_hz, live=True, encoding="pcm_s16")
         tally.started["scene"] = await stream.opened()
         back = await _decoder(client, tally) if decode and _has(tasks, "encode") else None
         tally.begun_s = time.monotonic()

@@ -178,13 +178,13 @@ def store(tmp_path: Path) -> SnapshotStore:
 
 
 async def first_half(
-    models: dict[str, Model], store: SnapshotStore, caller: Caller
+    models: dict[str, Model], store: SnapshotStore, caller: Caller, tasks: Any = TASKS
 ) -> tuple[m.Config, m.Checkpoint, Any]:
     """Run the first half of a stream and lose the client after a checkpoint."""
     service = Service(
         InlineEngine(loaded=models), Settings(checkpoint_s=0.2, checkpoint_share=1.0), store
     )
-    asked = config(*TASKS, checkpoints=True)
+    asked = config(*tasks, checkpoints=True)
     x = tones(2.0)
 
     async def requests() -> Any:
@@ -319,3 +319,82 @@ async def test_a_full_disk_is_said_once_and_the_stream_goes_on(
     assert isinstance(answers[-1].body, m.Ended)
     assert sum(r.body.samples for r in answers if isinstance(r.body, m.AudioOut)) == 16_000
     assert not list(store.folder.glob("*.part"))
+
+
+async def test_an_export_that_comes_too_late_is_not_taken_for_the_next(
+    models: dict[str, Model], store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow engine answers after the session gave up: that memory is older than the position."""
+    from ossicle.streaming.seam import InlineLease
+
+    held: list[Any] = []
+    export = InlineLease.export
+
+    def slow(lease: InlineLease, tag: int) -> None:
+        if tag == 1:
+            monkeypatch.setattr(lease, "_say", held.append)  # kept back
+            export(lease, tag)
+            monkeypatch.undo()
+            monkeypatch.setattr(InlineLease, "export", late)
+        else:
+            export(lease, tag)
+
+    def late(lease: InlineLease, tag: int) -> None:
+        for event in held:
+            lease._say(event)
+        held.clear()
+        export(lease, tag)
+
+    monkeypatch.setattr(InlineLease, "export", slow)
+    monkeypatch.setattr("ossicle.streaming.checkpoints.PATIENCE_S", 0.05)
+    asked, point, x = await first_half(models, store, Caller(), tasks=(ENHANCE,))
+    from dataclasses import replace
+
+    service = Service(InlineEngine(loaded=models), Settings(), store)
+    rest = [replace(asked, resume_token=point.token), *pieces(x[:, point.sample :], 800), m.End()]
+    answers = [r async for r in service.stream(given(rest), Caller())]
+    sounds = [r.body for r in answers if isinstance(r.body, m.AudioOut)]
+    assert sounds[0].start_sample <= point.sample
+    assert sounds[-1].start_sample + sounds[-1].samples == x.shape[1]
+    for before, after in pairwise(sounds):
+        assert after.start_sample == before.start_sample + before.samples
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_built_in_models_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    from ossicle.runtime.bundle import list_bundles
+    from ossicle.runtime.scene.mix import demo_scene
+
+    names = ["sounds-16k", "codec-16k", "separate-16k"]
+    if set(names) - set(list_bundles()):
+        pytest.skip("no built-in models in this tree")
+    tasks = (
+        m.TaskSpec("caption"),
+        m.TaskSpec("encode", options={"kbps": 3.0}),
+        m.TaskSpec("separate", options={"query": "speech"}),
+    )
+    state = {"state_dir": str(tmp_path), "checkpoint_s": 0.5, "checkpoint_share": 1.0}
+    process = ServerProcess(names, **state)
+    samples, scene = demo_scene()
+    x = np.asarray(samples, np.float32)[None, : 12 * scene.rate_hz]
+
+    async def harm(index: int) -> None:
+        if index in (70, 160):
+            await asyncio.to_thread(process.kill)
+            await asyncio.to_thread(process.start)
+
+    try:
+        port = await asyncio.to_thread(process.start)
+        async with connect(f"127.0.0.1:{port}", patience_s=120) as client:
+            want = heard(await play(client.stream(*tasks, rate_hz=RATE, live=False), x))
+            stream = client.stream(*tasks, rate_hz=RATE, live=False)
+            got = heard(await play(stream, x, harm, pace=0.02))
+    finally:
+        process.stop()
+    assert stream.reconnects >= 2
+    assert stream._checkpoint is not None
+    assert got[0] == want[0]
+    np.testing.assert_array_equal(got[1], want[1])
+    assert got[2] == want[2]
+    assert want[1].shape == x.shape
