@@ -3,6 +3,8 @@
     python -m ossicle.export.recipes.separator train --data FOLDER --out FOLDER --minutes 60
     python -m ossicle.export.recipes.separator export --from FOLDER/last.pt --to BUNDLE \
         --name separate-16k --data FOLDER
+    python -m ossicle.export.recipes.separator card --from FOLDER/last.pt --to BUNDLE \
+        --results benchmarks/results/separation.json
 
 Data and mixtures are in :mod:`~ossicle.export.recipes.separator_data`, the network in
 :mod:`~ossicle.export.models.separator`, the text queries in
@@ -15,7 +17,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,13 @@ from numpy.typing import NDArray
 from ossicle.export.bundle import TorchStep, export_bundle
 from ossicle.export.models.separator import Head, Separator, SeparatorConfig, Trunk, lapped_windows
 from ossicle.export.recipes import separator_train
+from ossicle.export.recipes.separator_card import write_card
 from ossicle.export.recipes.separator_data import GROUPS, LABELS
 from ossicle.export.recipes.separator_query import QueryWeights, train_queries
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.manifest import (
     SCHEMA,
     Manifest,
-    Metric,
     Op,
     Port,
     Program,
@@ -91,8 +93,9 @@ def steps_of(net: Separator) -> dict[str, TorchStep]:
 def program_of(config: SeparatorConfig, head: str, queries: int) -> Program:
     """One hop: audio to spectrum, trunk, head, and each masked spectrum back to audio."""
     sizes = {"n_fft": config.n_fft, "hop": config.hop}
-    back = {**sizes, "support": config.latency, "window": "analysis.npy",
-            "synthesis": "synthesis.npy"}  # fmt: skip
+    back: dict[str, str | int] = {**sizes, "window": "analysis.npy"}
+    if config.latency < config.n_fft:
+        back |= {"support": config.latency, "synthesis": "synthesis.npy"}
     names = ["separated"] if queries == 1 else [f"separated_{q}" for q in range(queries)]
     masked = [f"masked_{q}" for q in range(queries)]
     return Program(
@@ -112,8 +115,8 @@ def program_of(config: SeparatorConfig, head: str, queries: int) -> Program:
     )  # fmt: skip
 
 
-def files_of(config: SeparatorConfig, queries: QueryWeights, card: str) -> dict[str, bytes]:
-    """Windows, default conditions, the query encoder and the model card."""
+def files_of(config: SeparatorConfig, queries: QueryWeights, name: str) -> dict[str, bytes]:
+    """Windows, default conditions, the query encoder and an empty model card."""
     analysis, synthesis = lapped_windows(config.n_fft, config.hop, config.latency)
     files = {"analysis.npy": _npy(analysis), "synthesis.npy": _npy(synthesis)}
     for head, count in (("head", 1), ("heads", TRACKS)):
@@ -132,7 +135,7 @@ def files_of(config: SeparatorConfig, queries: QueryWeights, card: str) -> dict[
         )
     ]
     files["queries.json"] = json.dumps(entries, indent=0).encode()
-    files["README.md"] = card.encode()
+    files["README.md"] = f"# {name}\n".encode()
     return files
 
 
@@ -142,8 +145,6 @@ def export(
     name: str,
     queries: QueryWeights,
     *,
-    card: str = "",
-    metrics: Sequence[Metric] = (),
     source: str = "ossicle.export.recipes.separator",
 ) -> Bundle:
     """Write the bundle ``name`` at ``place``."""
@@ -168,24 +169,13 @@ def export(
             "tracks": program_of(config, "heads", TRACKS),
         },
         labels=LABELS,
-        metrics=tuple(metrics),
         extra={
             "groups": {group: list(labels) for group, labels in GROUPS.items()},
             "mmac_per_second": round(config.macs_per_second() / 1e6, 2),
             "architecture": config.to_dict(),
         },
     )
-    return export_bundle(place, manifest, steps_of(net), files=files_of(config, queries, card))
-
-
-def metrics_of(results: Mapping[str, object]) -> list[Metric]:
-    """Metrics from a JSON object of ``{name: {value, unit, data, command}}``."""
-    made = []
-    for name, entry in results.items():
-        assert isinstance(entry, dict)
-        made.append(Metric(name, float(entry["value"]), str(entry.get("unit", "")),
-                           str(entry.get("data", "")), str(entry.get("command", ""))))  # fmt: skip
-    return made
+    return export_bundle(place, manifest, steps_of(net), files=files_of(config, queries, name))
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:
@@ -194,32 +184,59 @@ def _npy(array: NDArray[np.float32]) -> bytes:
     return out.getvalue()
 
 
+def queries_in(place: Path) -> QueryWeights:
+    """The query encoder of a bundle that was exported before."""
+    bundle = Bundle.open(place)
+    entries = json.loads(bundle.read("queries.json"))
+    arrays = bundle.arrays("queries.npz")
+    return QueryWeights(
+        tuple(entry["intent"] for entry in entries),
+        tuple(tuple(entry["labels"]) for entry in entries),
+        tuple(tuple(entry["phrases"]) for entry in entries),
+        arrays["weight"],
+        arrays["bias"],
+    )
+
+
 def _export_command(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="separator export")
     parser.add_argument("--from", dest="source", type=Path, required=True, help="a checkpoint")
     parser.add_argument("--to", type=Path, required=True, help="the bundle's folder")
     parser.add_argument("--name", default="separate-16k")
     parser.add_argument("--data", type=Path, help="a folder with captions/*.csv for the queries")
-    parser.add_argument("--card", type=Path, help="a model card to carry along")
-    parser.add_argument("--metrics", type=Path, help="JSON of what was measured")
+    parser.add_argument("--queries", type=Path, help="a bundle whose query encoder to keep")
     given = parser.parse_args(arguments)
     net, _ = load(given.source)
-    card = given.card.read_text() if given.card else f"# {given.name}\n"
-    metrics = metrics_of(json.loads(given.metrics.read_text())) if given.metrics else []
-    bundle = export(net, given.to, given.name, train_queries(given.data), card=card,
-                    metrics=metrics)  # fmt: skip
+    queries = queries_in(given.queries) if given.queries else train_queries(given.data)
+    bundle = export(net, given.to, given.name, queries)
     size = sum(entry.size for entry in bundle.manifest.files.values())
     print(f"{bundle.manifest.name}: {size / 1e6:.2f} MB at {given.to}")
 
 
+def _card_command(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="separator card")
+    parser.add_argument("--from", dest="source", type=Path, required=True, help="a checkpoint")
+    parser.add_argument("--to", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument(
+        "--text", default="", help="minutes, hardware and what else there is to say"
+    )
+    parser.add_argument("--results", type=Path, help="JSON of the separation benchmark")
+    given = parser.parse_args(arguments)
+    _, about = load(given.source)
+    results = json.loads(given.results.read_text())["results"] if given.results else None
+    write_card(given.to, {"text": given.text, **about}, results)
+
+
 def main() -> None:
-    """Command line: ``train ...`` or ``export ...``."""
+    """Command line: ``train ...``, ``export ...`` or ``card ...``."""
     command, *rest = sys.argv[1:] or [""]
     if command == "train":
         sys.argv[1:] = rest
         separator_train.main()
     elif command == "export":
         _export_command(rest)
+    elif command == "card":
+        _card_command(rest)
     else:
         raise SystemExit(__doc__)
 

@@ -252,6 +252,7 @@ class Scenes:
     pools: Pools
     queries: int = 2
     room_share: float = 0.35
+    speech_share: float = 0.55  # of mixtures with somebody speaking
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
         """``size`` mixtures with a query for someone there, then for someone else or no one."""
@@ -280,7 +281,7 @@ class Scenes:
 
     def _cast(self, rng: np.random.Generator) -> list[str]:
         count = int(rng.choice([1, 2, 3], p=[0.08, 0.57, 0.35]))
-        cast: list[str] = ["speech"] if rng.random() < 0.55 else []
+        cast: list[str] = ["speech"] if rng.random() < self.speech_share else []
         while len(cast) < count:
             kind = rng.choice(4, p=[0.5, 0.22, 0.16, 0.12])
             label = (

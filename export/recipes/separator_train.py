@@ -212,11 +212,12 @@ def train(
     begin: Path | None = None,
     alarms: int = 60,
     pairs: int = 40,
+    speech: float = 0.55,
 ) -> Training:
     """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``."""
     run = Training(config, out, seed, device)
     run.load()
-    scenes = Scenes(Pools(data, seed=seed, cache=cache, alarms=alarms))
+    scenes = Scenes(Pools(data, seed=seed, cache=cache, alarms=alarms), speech_share=speech)
     aside = Pools(data, held_out=True, seed=seed, speeds=(1.0,), alarms=max(1, alarms // 3))
     rng = np.random.default_rng([seed, run.step])
     if run.step == 0:
@@ -286,6 +287,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, help="where decoded audio is kept between runs")
     parser.add_argument("--begin", type=Path, help="a checkpoint whose weights to start from")
+    parser.add_argument("--speech", type=float, default=0.55, help="share of mixtures with speech")
     given = parser.parse_args()
     config = VARIANTS[given.variant]
     if given.trunk or given.head:
@@ -293,7 +295,7 @@ def main() -> None:
     torch.set_num_threads(1)
     train(given.data, given.out, config, minutes=given.minutes, size=given.size, peak=given.peak,
           seed=given.seed, steps=given.steps, device=given.device, cache=given.cache,
-          begin=given.begin)  # fmt: skip
+          begin=given.begin, speech=given.speech)  # fmt: skip
 
 
 if __name__ == "__main__":
