@@ -19,6 +19,10 @@ def floats(rng: np.random.Generator, *shape: int) -> Floats:
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def three(rng: np.random.Generator, *shape: int) -> tuple[Floats, Floats, Floats]:
+    return floats(rng, *shape), floats(rng, *shape), floats(rng, *shape)
+
+
 def run(
     qkv: tuple[Floats, Floats, Floats], window: int, cuts: list[int],
     state: attention.AttentionState,    base: float | None = None, interleaved: bool = False,
@@ -50,9 +54,9 @@ def test_a_stream_equals_the_whole_sequence(
 @pytest.mark.parametrize("T", [*range(1, 9)])
 def test_every_chunk_size_from_one_to_past_the_window(T: int, rng: np.random.Generator) -> None:
     window, total = 5, 8 * T
-    qkv = tuple(floats(rng, 1, total, 2, 16) for _ in range(3))
+    qkv = three(rng, 1, total, 2, 16)
     state = attention.fresh(window, 2, 16, tokens=T)
-    got = run(qkv, window, [T] * 8, state)  # type: ignore[arg-type]
+    got = run(qkv, window, [T] * 8, state)
     assert close("attention", got, reference.windowed(*qkv, window))
 
 
@@ -74,8 +78,8 @@ def test_output_does_not_depend_on_the_cut(cuts: list[int], window: int, seed: i
     rng = np.random.default_rng(seed)
     qkv = tuple(floats(rng, 1, sum(cuts), 2, 16) for _ in range(3))
     a, b = (attention.fresh(window, 2, 16, tokens=8) for _ in range(2))
-    one = run(qkv, window, cuts, a, 100.0)  # type: ignore[arg-type]
-    two = run(qkv, window, [1] * sum(cuts), b, 100.0)  # type: ignore[arg-type]
+    one = run(qkv, window, cuts, a, 100.0)
+    two = run(qkv, window, [1] * sum(cuts), b, 100.0)
     assert (one == two).all()
 
 
@@ -89,10 +93,12 @@ def test_each_stream_has_its_own_position(rng: np.random.Generator) -> None:
         active = np.array([step < 12, step % 2 == 0 and seen[1] < 12])
         pick = [np.stack([a[b, min(seen[b], 11)] for b in range(2)])[:, None] for a in (q, k, v)]
         before = state.position.copy()
-        out = attention.step(*pick, state, window, rotary_base=50.0, active=active)
+        out = attention.step(
+            pick[0], pick[1], pick[2], state, window, rotary_base=50.0, active=active
+        )
         assert (state.position - before == active).all()
         assert (out[~active] == 0).all()
-        for b in np.flatnonzero(active):
+        for b in np.flatnonzero(active).tolist():
             parts[b].append(out[b])
             seen[b] += 1
     for b in range(2):
@@ -105,19 +111,19 @@ def test_each_stream_has_its_own_position(rng: np.random.Generator) -> None:
 
 def test_late_positions_keep_their_angles(rng: np.random.Generator) -> None:
     start, window = 2**31 - 7, 9
-    qkv = tuple(floats(rng, 1, 14, 1, 8) for _ in range(3))
+    qkv = three(rng, 1, 14, 1, 8)
     state = attention.fresh(window, 1, 8)
     state.position[:] = start
-    got = run(qkv, window, [1] * 14, state, 10000.0)[:, window:]  # type: ignore[arg-type]
+    got = run(qkv, window, [1] * 14, state, 10000.0)[:, window:]
     assert close(
         "attention", got, reference.windowed(*qkv, window, base=10000.0, start=start)[:, window:]
     )
 
 
 def test_interleaved_pairs(rng: np.random.Generator) -> None:
-    qkv = tuple(floats(rng, 1, 7, 2, 12) for _ in range(3))
+    qkv = three(rng, 1, 7, 2, 12)
     state = attention.fresh(4, 2, 12, tokens=7)
-    got = run(qkv, 4, [7], state, 100.0, True)  # type: ignore[arg-type]
+    got = run(qkv, 4, [7], state, 100.0, True)
     assert close("attention", got, reference.windowed(*qkv, 4, base=100.0, interleaved=True))
 
 
@@ -146,16 +152,16 @@ def test_bad_input_is_named(rng: np.random.Generator) -> None:
     state = attention.fresh(4, 2, 8, tokens=4)
     with pytest.raises(ShapeError, match=r"k has shape \[1, 4, 2, 6\]"):
         attention.step(q, np.ascontiguousarray(q[..., :6]), q, state, 4)
-    three = floats(rng, 1, 4, 3, 8)
+    more = floats(rng, 1, 4, 3, 8)
     with pytest.raises(ShapeError, match="q has 2 heads and k has 3"):
-        attention.step(q, three, three, attention.fresh(4, 3, 8, tokens=4), 4)
+        attention.step(q, more, more, attention.fresh(4, 3, 8, tokens=4), 4)
     with pytest.raises(RangeError, match="window is 0"):
         attention.step(q, q, q, state, 0)
     odd = floats(rng, 1, 1, 1, 7)
     with pytest.raises(RangeError, match="W = 7"):
         attention.step(odd, odd, odd, attention.fresh(4, 1, 7), 4, rotary_base=10.0)
     with pytest.raises(DtypeError, match="active"):
-        attention.step(q, q, q, state, 4, active=np.ones(1, np.int64))  # type: ignore[arg-type]
+        attention.step(q, q, q, state, 4, active=np.ones(1, np.int64))
     with pytest.raises(RangeError, match="lengths are 5 to 5"):
         attention.remember(q, q, np.array([5]))
     with pytest.raises(RangeError, match="width is 300"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ossicle.kernels import paths
+from ossicle.kernels.errors import MissingError
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +52,7 @@ def test_kernels_work_without_the_compiled_part(missing: list[str]) -> None:
 
 
 def test_an_unknown_path_is_an_error() -> None:
-    with pytest.raises(paths.MissingError, match="kernel path 'gpu' cannot run here; installed"):
+    with pytest.raises(MissingError, match="kernel path 'gpu' cannot run here; installed"):
         paths.choose("gpu")  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossicle.kernels import bits, framing, paths, ring
-from ossicle.kernels.errors import RangeError, ShapeError
+from ossicle.kernels.errors import MissingError, RangeError, ShapeError
 
 pytestmark = pytest.mark.usefixtures("variant")
 
@@ -133,5 +133,5 @@ def test_two_threads_lose_and_reorder_nothing() -> None:
 
 def test_a_path_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "installed", lambda: ("numpy",))
-    with pytest.raises(paths.MissingError, match="kernel path 'core' cannot run here"):
+    with pytest.raises(MissingError, match="kernel path 'core' cannot run here"):
         ring.ring(4, 1, path="core")
