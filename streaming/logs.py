@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 
 FIELDS = (
@@ -39,9 +40,17 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _Stderr(logging.Handler):
+    """Writes to whatever standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        print(self.format(record), file=sys.stderr)
+
+
 def configure(level: str) -> None:
     """Send the project's logs to standard error."""
-    handler = logging.StreamHandler()
+    handler = _Stderr()
     handler.setFormatter(JsonLines())
     root = logging.getLogger("ossicle")
     root.handlers[:] = [handler]

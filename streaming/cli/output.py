@@ -42,12 +42,14 @@ _BY_ERROR: tuple[tuple[type[BaseException], int], ...] = (
     (e.OssicleError, 5),
 )
 
+_BY_STATUS = {"RESOURCE_EXHAUSTED": 6, "INVALID_ARGUMENT": 2, "NOT_FOUND": 4}
+
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code for an error; ``ossicle --help`` lists what they mean."""
     failure = getattr(error, "failure", None)
     if failure is not None:
-        return 6 if failure.code == "RESOURCE_EXHAUSTED" else 5
+        return _BY_STATUS.get(failure.code, 5)
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), 70)
 
 
