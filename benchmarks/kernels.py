@@ -63,7 +63,7 @@ def least(actions: Mapping[str, Action], quick: bool) -> dict[str, float]:
         action()
         counts[name] = max(1, int((0.002 if quick else 0.01) / ((time.perf_counter() - begin) / 2)))
     found = dict.fromkeys(actions, np.inf)
-    for _ in range(3 if quick else 12):
+    for _ in range(3 if quick else 25):
         for name, action in actions.items():
             begin = time.thread_time_ns()
             for _ in range(counts[name]):

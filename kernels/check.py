@@ -30,8 +30,8 @@ def array(
     if type(value) is np.ndarray:  # what fits is let through before anything is put into words
         kind, flags = value.dtype, value.flags
         if kind.type is dtype and kind.isnative and flags.c_contiguous and value.ndim == len(sizes):
-            for n, want in zip(value.shape, sizes, strict=True):
-                if n != want and (want is not None or n == 0):
+            for n, size in zip(value.shape, sizes, strict=True):
+                if n != size and (size is not None or n == 0):
                     break
             else:
                 if value.size:
