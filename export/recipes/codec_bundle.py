@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ossicle.export.bundle import TorchStep, export_bundle
@@ -113,3 +117,35 @@ def write(
     if card:
         files["README.md"] = card.encode()
     return export_bundle(place, manifest, steps, files=files)
+
+
+def metrics_of(result: dict[str, Any]) -> tuple[Metric, ...]:
+    """The built-in codec's own rows of ``benchmarks/results/codec_quality.json``."""
+    out = []
+    for name, row in result["table"].items():
+        if not name.startswith("codec-16k"):
+            continue
+        for kind in result["clips"]:
+            data = f"held-out {kind}, {result['clips'][kind]} clips"
+            for mark, value in row[kind].items():
+                label = f"{mark}_{row['kbps']:g}kbps_{kind}"
+                out.append(Metric(label, value, "", data, result["command"]))
+    return tuple(out)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: a checkpoint, the measured table and a filled card become the bundle."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="checkpoint (.pt) to export")
+    parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument("--results", type=Path, help="codec_quality.json")
+    parser.add_argument("--card", type=Path, help="model card, Markdown")
+    a = parser.parse_args(arguments)
+    codec = Codec()
+    codec.load_state_dict(torch.load(a.run, map_location="cpu", weights_only=True)["model"])
+    metrics = metrics_of(json.loads(a.results.read_text())) if a.results else ()
+    write(codec, a.out, "0.1.0", metrics, a.card.read_text() if a.card else "")
+
+
+if __name__ == "__main__":
+    main()

@@ -196,7 +196,7 @@ class Finish:
 
     def __init__(self, codec: torch.nn.Module, lessons: Lessons, pools: list[Pool]) -> None:
         self.codec, self.lessons, self.pools = codec, lessons, pools
-        codec.encoder.requires_grad_(False)  # type: ignore[operator]
+        codec.encoder.requires_grad_(False)
         self.taught, self.free, self.hops, self.skip = 8, 5, 64, 6
 
     def fit_books(self, rng: np.random.Generator, batches: int = 70) -> None:
