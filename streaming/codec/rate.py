@@ -12,7 +12,7 @@ from ossicle.streaming.codec.packet import HEADER_BYTES, MAX_FRAMES
 
 ENTER_LIGHT, LEAVE_LIGHT = 0.01, 0.005  # some redundancy comes and goes
 ENTER_HEAVY, LEAVE_HEAVY = 0.04, 0.025  # more of it
-SHARES = (0.0, 0.18, 0.28)  # of the affordable layers that ride along, by degree of protection
+SHARES = (0.0, 0.12, 0.24)  # of the affordable layers that ride along, by degree of protection
 LEAST_BITS = 80  # of a frame: with fewer, every layer that is given up costs more than it saves
 RISE, FALL = 0.5, 0.1  # weight of a new report above and below the average
 
@@ -94,7 +94,7 @@ class RateControl:
         """Return how to send now. One layer is sent even where the rate allows none."""
         room = self._room(state)
         bare = Plan(self._fit(room, Plan(1, state.frames)), state.frames)
-        low = round(SHARES[state.guard] * bare.layers)
+        low = int(SHARES[state.guard] * bare.layers)
         if low < 1 or self.layout.bits(bare.layers) < LEAST_BITS:
             return bare
         guarded = Plan(1, state.frames, low, 2, far=True)

@@ -145,7 +145,7 @@ def test_redundancy_comes_with_loss_and_goes_without() -> None:
     for loss in [0.0, 0.1, 0.1, *[0.0] * 60]:
         control.report(state, loss)
         seen.append(control.plan(state).redundant_layers)
-    assert seen[:3] == [0, 3, 3]
+    assert seen[:3] == [0, 2, 2]
     assert seen[-1] == 0
     assert seen == seen[:3] + sorted(seen[3:], reverse=True)  # no flapping
 
@@ -166,7 +166,7 @@ def test_few_bits_are_not_shared() -> None:
     control.report(state, 0.3)
     assert control.plan(state) == Plan(6)
     state.kbps = 4.0
-    assert control.plan(state) == Plan(5, 1, 2, 2, far=True)
+    assert control.plan(state) == Plan(6, 1, 1, 2, far=True)
 
 
 def test_on_wire_kbps_counts_every_header() -> None:
