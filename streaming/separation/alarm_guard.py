@@ -77,7 +77,7 @@ class AlarmGuard:
         self.low, self.high = (max(12, round(f * SIZE / rate_hz)) for f in range_hz)
         self.high = min(self.high, SIZE // 2 - 12)
         self.reach = 2 * np.pi * 45 / rate_hz  # how far a partial may jump between looks
-        self.ahead = max(0.0, (SIZE / 2 - delay) / LOOK)  # looks from what was seen to what is out
+        self.ahead = (SIZE / 2 - delay) / LOOK  # looks from what was seen to what is out
         self.apart = 2 * np.pi * 140 / rate_hz  # closer partials would be returned twice
         keep = np.exp(-2 * np.pi * width_hz / rate_hz)
         steps = np.arange(LOOK)
