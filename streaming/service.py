@@ -84,7 +84,7 @@ class Service:
         Raises:
             OssicleError: refused, or ended by what broke it; see ``failures`` for the table.
         """
-        entered = False
+        entered, outcome = False, "lost"
         session: Session | None = None
         try:
             config = await self._first(requests)
@@ -97,23 +97,29 @@ class Service:
                 session.give_credit()
             async for response in session.run(requests):
                 yield response
-            self._count(session, "ended" if session.ended else "lost")
+            outcome = "ended" if session.ended else "lost"
         except OssicleError as error:
-            reason = failure_of(error).reason
-            if self.metrics is not None:
-                self.metrics.refused.labels(reason).inc()
-            if session is not None:
-                self._count(session, "failed")
-            log.info(
-                "stream refused" if session is None else "stream failed",
-                extra={"session": session.name if session else "", "reason": reason},
-            )
+            if session is None:
+                self._refuse("", error)
             raise
         finally:
             if session is not None:
                 session.close()
+                if session.failure is not None:
+                    outcome = "failed"
+                    self._refuse(session.name, session.failure)
+                self._count(session, outcome)
             if entered:
                 self.admission.leave(caller.client)
+
+    def _refuse(self, session: str, error: Exception) -> None:
+        reason = failure_of(error).reason
+        if self.metrics is not None:
+            self.metrics.refused.labels(reason).inc()
+        log.info(
+            "stream failed" if session else "stream refused",
+            extra={"session": session, "reason": reason},
+        )
 
     async def _first(self, requests: AsyncIterator[m.Request]) -> m.Config:
         try:

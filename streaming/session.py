@@ -67,6 +67,7 @@ class Session:
         self.live = config.pace == "live"
         self.bytes_in = self.bytes_out = self.messages_in = self.messages_out = 0
         self.packets_in = 0
+        self.failure: Exception | None = None  # what ended it badly
         self.ended = False  # `end` came
         self.waiting = False  # the client is held back by us, not idle
         self.warned = False  # that its time is nearly over
@@ -136,6 +137,7 @@ class Session:
         if not self.over:
             if not isinstance(error, OssicleError):
                 log.exception("stream failed", exc_info=error, extra={"session": self.name})
+            self.failure = error
             self.outbox.fail(error)
             self.close()
 
