@@ -61,13 +61,10 @@ def models_of(data: Path, names: tuple[str, ...]) -> dict[str, Model]:
     return found
 
 
-def enhance(model: Model, heard: Signals, alarms: bool = False, guard: bool = False) -> Signals:
+def enhance(model: Model, heard: Signals, guard: bool = False) -> Signals:
     """Speech out of every row, the way the task of that model asks for it."""
-    conditions = None
-    if model.manifest.labels:
-        kept = model.manifest.extra["groups"]["alarm"] if alarms else []
-        conditions = queried(model, [["speech", *kept]] * len(heard))
-    out = run_batch(model, heard, conditions)
+    asked = queried(model, [["speech"]] * len(heard)) if model.manifest.labels else None
+    out = run_batch(model, heard, asked)
     manifest = model.manifest
     return guarded(heard, out, manifest.delay, manifest.hop) if guard else out
 
@@ -82,7 +79,7 @@ def enhancement(models: dict[str, Model], data: Path, count: int, slow: bool) ->
     outs: dict[str, Signals] = {"input": heard}
     for name, model in models.items():
         outs[name] = enhance(model, heard)
-        outs[f"{name}, alarms kept"] = enhance(model, heard, alarms=True, guard=True)
+        outs[f"{name}, alarms kept"] = enhance(model, heard, guard=True)
     before = si_sdr(heard, target)
     table: dict[str, Any] = {}
     for name, out in outs.items():
@@ -208,12 +205,8 @@ def alarms(models: dict[str, Model], each: int) -> dict[str, Any]:
             heard = np.stack(clips)[:, :63_744].astype(np.float32)
             row = {}
             for name, model in models.items():
-                for words, asked, guard in (
-                    ("bare", False, False), ("asked for", True, False), ("guarded", True, True),
-                ):  # fmt: skip
-                    if words == "asked for" and not model.manifest.labels:
-                        continue
-                    left = level_db(enhance(model, heard, asked, guard)) - level_db(heard)
+                for words, guard in (("bare", False), ("guarded", True)):
+                    left = level_db(enhance(model, heard, guard)) - level_db(heard)
                     row[f"{name}, {words}"] = {
                         "mean_db": round(float(left.mean()), 1),
                         "worst_db": round(float(left.min()), 1),

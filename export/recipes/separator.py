@@ -41,7 +41,6 @@ from ossicle.runtime.manifest import (
     ProgramOutput,
     State,
 )
-from ossicle.runtime.scene.alarms import ALARMS
 
 TRACKS = 4  # queries in one pass of the program "tracks"
 VERSION = "1.0.0"
@@ -121,7 +120,7 @@ def files_of(config: SeparatorConfig, queries: QueryWeights, name: str) -> dict[
     files = {"analysis.npy": _npy(analysis), "synthesis.npy": _npy(synthesis)}
     for head, count in (("head", 1), ("heads", TRACKS)):
         query = np.zeros((count, len(LABELS)), np.float32)
-        query[0, [LABELS.index(label) for label in ("speech", *ALARMS)]] = 1.0
+        query[0, LABELS.index("speech")] = 1.0
         blend = np.zeros((count, 2), np.float32)
         blend[0, 1] = 1.0
         files[f"{head}.query.npy"], files[f"{head}.blend.npy"] = _npy(query), _npy(blend)

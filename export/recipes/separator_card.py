@@ -35,9 +35,9 @@ _USE = """\
 Asked for by text; `ossicle.streaming.separation.query` describes the language. Levels of -65 to
 0 dBFS. It hears one channel of 16 kHz and gives what is below 8 kHz. With 20 minutes of sound
 events to learn from, classes outside the list are unknown to it, and rare recordings of a known
-class may be missed. Warning sounds are kept by asking for them beside speech and by a guard outside
-the network; it is an aid, not a safety device. The latency is that of the algorithm; sound cards
-add theirs.
+class may be missed. Warning sounds are kept by a guard outside the network (mains buzzers are
+not); it is an aid, not a safety device. The latency is that of the algorithm; sound cards add
+theirs.
 """
 
 
@@ -121,11 +121,11 @@ def figures(name: str, results: Mapping[str, Any]) -> list[str]:
             f"{settled['median_ms']} ms. Input level -30 to +10 dB: SI-SDR spans "
             f"{level['span_db']} dB."
         ),
-        "", "| alarm | bare, dB (worst) | asked for beside speech | with the guard |",
-        "|---|---|---|---|",
+        "", "| alarm | bare, dB (worst) | with the guard |",
+        "|---|---|---|",
     ]  # fmt: skip
     for alarm, row in results["alarms"].items():
-        cells = [row[f"{name}, {way}"] for way in ("bare", "asked for", "guarded")]
+        cells = [row[f"{name}, {way}"] for way in ("bare", "guarded")]
         lines.append(
             f"| {alarm} | "
             + " | ".join(f"{cell['mean_db']} ({cell['worst_db']})" for cell in cells)

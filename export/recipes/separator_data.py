@@ -307,6 +307,8 @@ class Scenes:
             if q and draw < 0.2:
                 groups = [g for g in GROUPS if g != "everything"]
                 names = list(GROUPS[str(rng.choice(groups))])
+            elif draw < 0.28:  # what a listener keeps beside what was asked for
+                names = [*names, *ALARMS]
             elif q and draw < 0.35:
                 names = [*names, *rng.choice(others, int(rng.integers(1, 5)), replace=False)]
             elif q and draw < 0.43:

@@ -255,7 +255,7 @@ class EnhanceTask(_AudioTask):
     """Speech without what surrounds it, alarms kept.
 
     Any bundle with one audio input and output serves: one of task ``separate`` is asked for
-    speech (and alarms), an imported enhancer runs as it is.
+    speech, an imported enhancer runs as it is. Alarms are kept by the guard behind it.
 
     Args:
         model: the bundle's model.
@@ -274,10 +274,7 @@ class EnhanceTask(_AudioTask):
         self.conditions: dict[str, Array] = {}
         self._asks = set(self.conditions_of) == {"query", "blend"}
         if self._asks:
-            labels = self.manifest.labels or ()
-            kept = set(self.manifest.extra.get("groups", {}).get("alarm", ())) & set(labels)
-            wanted = ("speech", *sorted(kept)) if keep_alarms else ("speech",)
-            self._query = Query("speech", wanted, (), 1.0)
+            self._query = Query("speech", ("speech",), (), 1.0)
 
     def open(self) -> SeparationState:
         """Return a fresh state."""
