@@ -275,13 +275,18 @@ class Decoder(nn.Module):
         return x.reshape(x.shape[0], 1, -1), new
 
 
-def macs_per_second(module: nn.Module, shape: CodecShape) -> float:
-    """Multiply-accumulates for one second of audio, counted over the matrix products."""
-    hops = 16000 / shape.hop
-    total = 0.0
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Linear):
-            fine = name.split(".")[0] in {"raw", "front", "fine", "head", "emit"}
-            total += layer.in_features * layer.out_features * hops * (shape.per_hop if fine else 1)
-    fourier = getattr(module, "fourier", None)
-    return total + (0.0 if fourier is None else fourier.numel() * hops * shape.per_hop)
+def macs_per_second(network: Encoder | Decoder) -> float:
+    """Multiply-accumulates for one second of audio (16 kHz), counted over the matrix products."""
+    shape, counted = network.shape, [0.0]
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        counted[0] += given[0].numel() * out.shape[-1]
+
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Linear)]
+    size = (1, 1, shape.hop) if isinstance(network, Encoder) else (1, 1, shape.latent)
+    with torch.no_grad():
+        network(torch.zeros(size), network.initial(1))
+    for hook in hooks:
+        hook.remove()
+    fixed = network.fourier.numel() * shape.per_hop if isinstance(network, Encoder) else 0
+    return (counted[0] + fixed) * 16000 / shape.hop
