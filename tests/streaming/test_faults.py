@@ -165,12 +165,6 @@ async def vandalise(models: dict[str, Model], visits: int, grow_mb: float) -> No
             assert concatenate(found).shape == (1, 3_200)
 
 
-async def test_clients_that_leave_badly_leave_nothing(models: dict[str, Model]) -> None:
-    await vandalise(models, 120, 30.0)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_two_thousand_clients_that_leave_badly_leave_nothing(
     models: dict[str, Model],
 ) -> None:
