@@ -17,7 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import fir_manifest, fir_onnx, write_fir
 
-from ossicle.runtime.bundle import Bundle, find_bundle, list_bundles, write_bundle
+from ossicle.runtime.bundle import (
+    BUILT_IN,
+    Bundle,
+    find_bundle,
+    list_bundles,
+    write_bundle,
+)
 from ossicle.runtime.errors import BackendError, BundleError, ManifestError, OssicleError
 from ossicle.runtime.manifest import Op, Program, ProgramInput, ProgramOutput, parse_manifest
 from ossicle.runtime.model import Model
@@ -244,3 +250,16 @@ def test_arrays_are_never_unpickled(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "a", fir_manifest("a", 64, 1), files)
     with pytest.raises(BundleError, match=r"evil.npy is not a readable"):
         bundle.array("evil.npy")
+
+
+def test_built_in_bundles_are_small_documented_and_free() -> None:
+    total = 0
+    for name, place in list_bundles().items():
+        if place.parent != BUILT_IN:
+            continue
+        total += sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+        manifest = Bundle.open(place).manifest
+        assert manifest.name == name
+        assert manifest.license_class == "permissive"
+        assert len((place / "README.md").read_text()) > 500, f"{name} has no model card"
+    assert 0 < total <= 24_000_000
