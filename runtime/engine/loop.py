@@ -34,6 +34,15 @@ from ossicle.runtime.task import Event, NoticeEvent, Task
 READY_HOPS = 4  # ready and waiting; more audio stays in the inbox
 
 
+def _typed(error: Exception, slot: Slot) -> OssicleError:
+    """Return ``error`` as one of ours, naming the task where it is not."""
+    if isinstance(error, OssicleError):
+        return error
+    made = BackendError(f"task {slot.task.kind} on {slot.model.name} failed: {error!r}")
+    made.__cause__ = error
+    return made
+
+
 def _ignore(error: OssicleError | None) -> None:
     """Take no notice of a stream's end."""
 
@@ -247,8 +256,8 @@ class Engine:
         for item, arrival_ns in items:
             try:
                 self._feed(slot, item, arrival_ns)
-            except OssicleError as error:
-                self._end(slot, error)
+            except Exception as error:  # a task's fault ends its stream, never the thread
+                self._end(slot, _typed(error, slot))
                 return
 
     def _feed(self, slot: Slot, item: Any, arrival_ns: int) -> None:
@@ -346,8 +355,8 @@ class Engine:
                 events = slot.task.bypass(slot.state, ready.hop)  # type: ignore[attr-defined]
             else:
                 events = slot.task.take(slot.state, ready.hop, outputs)
-        except OssicleError as error:
-            self._end(slot, error)
+        except Exception as error:
+            self._end(slot, _typed(error, slot))
             return
         now = self.clock()
         missed = now > ready.deadline_ns
@@ -380,8 +389,8 @@ class Engine:
     def _finish(self, slot: Slot) -> None:
         try:
             self._deliver(slot, slot.task.end(slot.state))
-        except OssicleError as error:
-            self._end(slot, error)
+        except Exception as error:
+            self._end(slot, _typed(error, slot))
             return
         self._end(slot, None)
 
@@ -400,8 +409,8 @@ class Engine:
         rest = {k: v for k, v in options.items() if k != "bypass"}
         try:
             events = slot.task.update(slot.state, rest) if rest else []
-        except OssicleError as error:
-            self._end(slot, error)
+        except Exception as error:
+            self._end(slot, _typed(error, slot))
             return
         notice = NoticeEvent("ladder", text, {"rung": slot.rung, **options})
         self._deliver(slot, [notice, *events])

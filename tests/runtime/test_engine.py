@@ -262,6 +262,31 @@ def test_values_that_are_not_finite_never_reach_the_listener(models: dict[str, M
     np.testing.assert_allclose(good.samples(), alone(models["fir"], signal), atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["push", "take", "flush", "end", "update"])
+def test_a_task_that_raises_ends_its_stream_and_no_other(
+    models: dict[str, Model], method: str
+) -> None:
+    def fail(*given: Any) -> Any:
+        raise ZeroDivisionError("a mistake in the task")
+
+    engine = Engine(models)
+    good, bad = Listener(), Listener()
+    faulty = AudioTask(models["fir"].manifest)
+    setattr(faulty, method, fail)
+    signal = noise(9, 640)
+    for task, heard in ((faulty, bad), (AudioTask(models["fir"].manifest), good)):
+        lease = engine.open(task, Budget(), heard.on_events, heard.on_end, live=False)
+        lease.push(Chunk(signal, 0, MONO))
+        lease.update({})
+        lease.flush()
+    while engine.run_once():
+        pass
+    assert isinstance(bad.error, BackendError)
+    assert "a mistake in the task" in str(bad.error)
+    assert good.error is None
+    np.testing.assert_allclose(good.samples(), alone(models["fir"], signal), atol=1e-6)
+
+
 def test_the_ladder_goes_down_under_load_and_up_again_later(models: dict[str, Model]) -> None:
     options = EngineSettings(ladder_window_ms=1, ladder_up_windows=2, ladder_down_windows=3)
     engine = Engine(models, options)
