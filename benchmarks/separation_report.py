@@ -16,6 +16,7 @@ def markdown(results: Mapping[str, Any], described: Mapping[str, Any]) -> str:
             f"{described['commit']}. Held-out recordings; alarms and noise from other seeds."
         ),
         "",
+        *([described["note"] + ".", ""] if described.get("note") else []),
         *enhancement_table(results["enhancement"]),
         *separation_tables(results["separation"]),
         "## Change of query",
