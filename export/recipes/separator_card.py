@@ -121,7 +121,9 @@ def figures(name: str, results: Mapping[str, Any]) -> list[str]:
             f"{settled['median_ms']} ms. Input level -30 to +10 dB: SI-SDR spans "
             f"{level['span_db']} dB."
         ),
-        "", "Alarms are synthesised; the guard's settings were chosen on other draws of the same", "synthesiser, so real sounders may differ.",
+        "",
+        "Alarms are synthesised; the guard's settings were chosen on other draws of the same",
+        "synthesiser, so real sounders may differ.",
         "", "| alarm | bare, dB (worst) | with the guard |",
         "|---|---|---|",
     ]  # fmt: skip
