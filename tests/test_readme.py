@@ -21,7 +21,7 @@ def test_the_example_runs() -> None:
 def test_every_command_it_names_exists() -> None:
     from typer.main import get_command
 
-    from ossicle.streaming.cli import app
+    from ossicle.streaming.cli.app import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
     named = set(re.findall(r"^ossicle ([a-z]+)", TEXT, re.M)) | set(
