@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.importers [--data FOLDER] [--hops 400] [--json PLACE]``
 
-One thread, one core. The sides take turns of 20 hops, and the CPU time of the calling thread is what
-counts, so that the rest of the machine falls out; medians over all hops. For 16 streams the
+One thread, one core. The sides take turns of 20 hops, and the CPU time of the calling thread is
+what counts, so that the rest of the machine falls out; medians over all hops. For 16 streams the
 other side runs its 16 instances one after the other, as its fixed batch of one demands. A time
 counts only over a green check: the same codes, or the same samples.
 """

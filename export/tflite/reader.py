@@ -135,7 +135,7 @@ def parse(data: bytes) -> TFLite:
         buffers = [buffer.array(0, "u1") for buffer in model.tables(4)]
         graphs = tuple(_subgraph(graph, codes, buffers) for graph in model.tables(2))
         keys = {s.text(2): int(s.scalar(4, "I")) for s in model.tables(7)}
-    except (IndexError, ValueError, KeyError) as err:
+    except (LookupError, ArithmeticError, ValueError) as err:
         raise ExportError(f"the TFLite file is damaged: {err}") from err
     if not graphs:
         raise ExportError("the TFLite file holds no subgraph; is it cut short?")
