@@ -30,7 +30,7 @@ def beam_search(model: Model, memory: NDArray[np.float32], beam: int) -> list[li
     for _ in range(extra["length"] - 1):
         token = np.array([[line[-1]] for line in lines], np.int64)
         logits = model.step(state, {"token": token, "memory": given})["logits"].astype(np.float64)
-        logits[:, : end] = -np.inf  # marks are not words
+        logits[:, :end] = -np.inf  # marks are not words
         for row, line in enumerate(lines):
             logits[row, _banned(line)] = -np.inf
         total = scores[:, None] + logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)

@@ -251,9 +251,7 @@ class _Net:
         _, outputs, taps = shape
         g, name = self.g, f"{self.side}.layers.{layer}.conv"
         weight = self._kernel(name, shape)
-        spread = g.node(
-            "ConvTranspose", x, g.weight(weight), kernel_shape=[taps], strides=[stride]
-        )
+        spread = g.node("ConvTranspose", x, g.weight(weight), kernel_shape=[taps], strides=[stride])
         rest = g.state(f"rest_{layer}", (outputs, taps - stride))
         head = g.node("Add", g.slice(spread, 0, taps - stride, 2), rest)
         middle = g.slice(spread, taps - stride, stride - taps, 2)

@@ -1,10 +1,10 @@
-"""A causal tagger whose first layers are those of YAMNet, with its memory passed in and out.
+"""A causal tagger shaped like the first layers of MobileNet, its memory passed in and out.
 
-``Trunk`` is the head of MobileNet v1 as YAMNet uses it (Howard et al. 2017; Plakal & Ellis 2020),
-made causal: every convolution looks back only, and from layer 7 on time is no longer thinned, so
-that a decision falls every 80 ms. ``Tagger`` adds dilated residual layers over a few seconds and
-two score frames per step. There is one ``forward`` for training and for streaming: training
-passes zeros for the memory and the whole sequence for the hop.
+``Trunk`` has the layers of MobileNet v1 as YAMNet uses it (Howard et al. 2017; Plakal & Ellis
+2020), so that YAMNet can teach it layer by layer, but every convolution looks back only, and from
+layer 7 on time is no longer thinned, so that a decision falls every 80 ms. ``Tagger`` adds dilated
+residual layers over a few seconds and two score frames per step. There is one ``forward`` for
+training and for streaming: training passes zeros for the memory and the whole sequence for the hop.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class TaggerConfig:
     squeeze: int = 96  # channels per frequency row after the trunk
     skip_layer: int = 6  # whose output also feeds the head; 0 for none
     skip: int = 32
+    tones: int = 48  # channels that see the log-mel itself, for pitch the trunk has blurred
+    tone_frames: int = 8  # 1: the mean of a step's frames; 8: each of them
     width: int = 224
     dilations: tuple[int, ...] = (1, 3, 9)
     taps: int = 5
@@ -63,7 +65,9 @@ class TaggerConfig:
 
 
 FULL = TaggerConfig()
-TINY = TaggerConfig(layers=5, squeeze=24, skip_layer=0, skip=0, width=80, embedding=32)
+TINY = TaggerConfig(
+    layers=5, squeeze=20, skip_layer=0, skip=0, tones=24, tone_frames=1, width=80, embedding=32
+)
 
 
 def rows_after(layers: int) -> int:
@@ -155,6 +159,9 @@ class Head(nn.Module):
             size += config.skip * rows_after(config.skip_layer)
         else:
             self.skip = None
+        self.tones = nn.Conv1d(config.tone_frames * MELS, config.tones, 1, bias=False)
+        self.tones_norm: nn.Module = nn.BatchNorm1d(config.tones)
+        size += config.tones
         self.enter = nn.Conv1d(size, config.width, 1, bias=False)
         self.enter_norm: nn.Module = nn.BatchNorm1d(config.width)
         self.blocks = nn.ModuleList(
@@ -164,12 +171,13 @@ class Head(nn.Module):
         self.score = nn.Conv1d(config.embedding, config.classes, 1)
 
     def forward(
-        self, outs: list[Tensor], past: list[Tensor]
+        self, mel: Tensor, outs: list[Tensor], past: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Logits [B, 2T, classes], embeddings [B, 2T, D], body [B, width, T], new past."""
         rows = [_flat(self.squeeze(outs[self.config.layers - 1]))]
         if self.skip is not None:
             rows.append(_flat(self.skip(outs[self.config.skip_layer - 1])))
+        rows.append(functional.relu(self.tones_norm(self.tones(self._steps(mel)))))
         x = functional.relu(self.enter_norm(self.enter(torch.cat(rows, dim=1))))
         left = []
         for block, memory in zip(self.blocks, past, strict=True):
@@ -179,6 +187,14 @@ class Head(nn.Module):
         e = functional.relu(self.embed(x))  # [B, 2D, T]
         e = e.reshape(batch, 2, d, steps).permute(0, 2, 3, 1).reshape(batch, d, 2 * steps)
         return self.score(e).transpose(1, 2), e.transpose(1, 2), x, left
+
+    def _steps(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, 8T, 64] as [B, tone_frames * 64, T]."""
+        batch, frames, _ = mel.shape
+        steps = mel.reshape(batch, frames // STEP_FRAMES, STEP_FRAMES, MELS)
+        if self.config.tone_frames == 1:
+            return steps.mean(2).transpose(1, 2)
+        return steps.reshape(batch, -1, STEP_FRAMES * MELS).transpose(1, 2)
 
 
 class _Pointwise(nn.Module):
@@ -210,7 +226,7 @@ class Tagger(nn.Module):
         """``x`` [B, 8n, 64]: scores [B, 2n, classes], embedding [B, 2n, D], then the new past."""
         count = self.config.layers
         outs, left = self.trunk(x, list(past[:count]))
-        logits, embedding, _, kept = self.head(outs, list(past[count:]))
+        logits, embedding, _, kept = self.head(x, outs, list(past[count:]))
         return (torch.sigmoid(logits), embedding, *left, *kept)
 
     def memory_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -248,6 +264,8 @@ def macs_per_second(config: TaggerConfig) -> float:
     size = config.squeeze * rows
     if config.skip_layer:
         size += config.skip * rows_after(config.skip_layer)
+    size += config.tones
+    total += rate * config.tones * config.tone_frames * MELS
     w = config.width
     total += rate * w * (size + len(config.dilations) * (config.taps + w) + 2 * config.embedding)
     return total + rate * 2 * config.embedding * config.classes

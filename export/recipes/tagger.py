@@ -1,13 +1,18 @@
-"""The sound tagger from start to end: render, train, calibrate, export.
+r"""The sound tagger from start to end: render, imitate, train, calibrate, export.
 
     export OSSICLE_DATA=FOLDER
-    python -m ossicle.export.recipes.tagger_render --out work/train --folds 1 2 3
-    python -m ossicle.export.recipes.tagger_render --out work/val --folds 4 --held-out --shards 6
-    python -m ossicle.export.recipes.tagger_train --shards work/train --val work/val --out work/run
-    python -m ossicle.export.recipes.tagger_calibrate --pupils work/run/pupils.pt --out rules.json
-    python -m ossicle.export.recipes.tagger --pupils work/run/pupils.pt --rules rules.json
+    step='python -m ossicle.export.recipes'
+    $step.tagger_render --out work/train --folds 1 2 3
+    $step.tagger_render --out work/val --folds 4 --held-out --shards 6
+    $step.tagger_imitate --teacher $OSSICLE_DATA/weights/yamnet/yamnet.tflite \
+        --shards work/train --out work/trunk.pt
+    $step.tagger_train --shards work/train --val work/val --trunk work/trunk.pt \
+        --heads 15 --minutes 30 --out work/run
+    $step.tagger_calibrate --pupils work/run/pupils.pt --out work/rules.json
+    $step.tagger --pupils work/run/pupils.pt --rules work/rules.json --data $OSSICLE_DATA
 
-The last step, in this file, writes the two bundles ``sounds-16k`` and ``sounds-16k-tiny``.
+The last step, in this file, writes the two bundles ``sounds-16k`` and ``sounds-16k-tiny``. The
+teacher is heard, never copied: no layer starts from or keeps its numbers.
 """
 
 from __future__ import annotations
@@ -49,8 +54,10 @@ from ossicle.runtime.scene.labels import ALERTS, LABELS, NOTABLE
 HOP = STEP_FRAMES * 160  # samples: 80 ms
 NAMES = {"full": "sounds-16k", "tiny": "sounds-16k-tiny"}
 LICENSE = "Apache-2.0"
-# LEAD: see /work/ckpt/tagger/READ_ME_FROM_LEAD.txt before you export
-SOURCE = "recipe export/recipes/tagger.py; first layers from YAMNet (Apache-2.0)"
+SOURCE = (
+    "recipe export/recipes/tagger.py; trunk trained from random initialisation to imitate YAMNet "
+    "(Apache-2.0) on our audio"
+)
 
 
 def fused(net: Tagger) -> Tagger:
@@ -59,6 +66,10 @@ def fused(net: Tagger) -> Tagger:
     for part in (head.squeeze, head.skip):
         if part is not None:
             part.conv, part.norm = fuse_conv_bn_eval(part.conv, _norm(part.norm)), nn.Identity()
+    head.tones, head.tones_norm = (
+        fuse_conv_bn_eval(head.tones, _norm(head.tones_norm)),
+        nn.Identity(),
+    )
     head.enter, head.enter_norm = (
         fuse_conv_bn_eval(head.enter, _norm(head.enter_norm)),
         nn.Identity(),
@@ -132,7 +143,8 @@ def manifest_of(
         extra={
             "frame": HOP // 2,
             "embedding": config.embedding,
-            "thresholds": dict(rules),
+            "thresholds": dict(rules.get("thresholds", {})),
+            "score_delay": int(rules.get("score_delay", 0)),
             "priority": {
                 label: "ALERT" if label in ALERTS else "NOTABLE" if label in NOTABLE else "AMBIENT"
                 for label in LABELS

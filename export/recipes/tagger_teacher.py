@@ -1,7 +1,8 @@
-"""YAMNet as a teacher: its weights out of the TFLite file, its embedding, its first layers.
+"""YAMNet as a teacher: its weights out of the TFLite file, its embedding, its early layers.
 
 YAMNet (Plakal and Ellis, Apache-2.0) hears 0.96 s at a time. Its embedding of what a causal model
-has just heard is what that model should know; its first layers are a good place to start from.
+has just heard is what that model should know, and what its early layers make of a sound is what
+the layers of a trunk should make of it. Its numbers stay here: they teach and are not shipped.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def embed(teacher: Yamnet, mel: Floats, step: int = 48) -> Floats:
     return np.asarray(teacher(torch.from_numpy(patches)).numpy(), np.float32)
 
 
-def start_from(trunk: Trunk, layers: list[Weights]) -> None:
-    """Copy YAMNet's first layers into ``trunk``."""
+def arrange_causally(trunk: Trunk, layers: list[Weights]) -> None:
+    """Make ``trunk`` YAMNet's first layers, looking back only: the one that is imitated."""
     for layer, weights in zip(trunk.layers, layers, strict=False):
         assert isinstance(layer, Separable)
         _copy(layer.spread, weights.spread, weights.spread_bias)

@@ -33,7 +33,7 @@ from ossicle.export.models.tagger import (
     memory_shapes,
 )
 from ossicle.export.recipes.tagger_data import load_library
-from ossicle.export.recipes.tagger_teacher import PATCH, log_mel, read_weights, start_from
+from ossicle.export.recipes.tagger_teacher import PATCH, log_mel
 from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS
 
 HEARD = (4, 5, 7)  # trunk layers that the heads look at
@@ -68,18 +68,18 @@ class Pupils(nn.Module):
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of both tiers [B, T, K] and the guessed embedding [B, 1024, steps]."""
-        return self.heads(self.features(mel))
+        return self.heads(mel, self.features(mel))
 
     def features(self, mel: Tensor) -> list[Tensor]:
         """Every trunk layer's output for log-mel [B, T, 64]."""
         outs: list[Tensor] = self.trunk(mel, fresh(FULL, len(mel))[: FULL.layers])[0]
         return outs
 
-    def heads(self, outs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, mel: Tensor, outs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What the heads make of the trunk's layers; only those in :data:`HEARD` are looked at."""
-        batch = len(outs[HEARD[0]])
-        logits, _, body, _ = self.full(outs, fresh(FULL, batch)[FULL.layers :])
-        small, _, _, _ = self.tiny(outs, fresh(TINY, batch)[TINY.layers :])
+        batch = len(mel)
+        logits, _, body, _ = self.full(mel, outs, fresh(FULL, batch)[FULL.layers :])
+        small, _, _, _ = self.tiny(mel, outs, fresh(TINY, batch)[TINY.layers :])
         return logits, small, self.to_teacher(body)
 
     def tagger(self, tier: str) -> Tagger:
@@ -115,11 +115,11 @@ def vary(rng: np.random.Generator, mel: Tensor, truth: Tensor) -> tuple[Tensor, 
     for b in range(batch):
         if rng.random() < 0.25:
             mel[b] = torch.roll(mel[b], int(rng.integers(-2, 3)), 1)
-        for _ in range(int(rng.choice(3, p=[0.5, 0.3, 0.2]))):
+        for _ in range(int(rng.choice(3, p=[0.6, 0.3, 0.1]))):
             low, wide = int(rng.integers(0, 60)), int(rng.integers(2, 9))
             mel[b, :, low : low + wide] = float(np.log(FLOOR))
         if rng.random() < 0.3:
-            start, long = int(rng.integers(0, 950)), int(rng.integers(5, 40))
+            start, long = int(rng.integers(0, mel.shape[1])), int(rng.integers(5, 40))
             mel[b, start : start + long] = float(np.log(FLOOR))
     return mel, truth, alone
 
@@ -201,14 +201,23 @@ def clip_features(data: Path, folds: Sequence[int]) -> list[tuple[str, NDArray[n
     return out
 
 
+@dataclass
+class Remembered:
+    """Varied scenes as the trunk hears them: all that the heads need, computed once."""
+
+    mel: NDArray[np.float16]  # [N, 1000, 64]
+    layers: dict[int, NDArray[np.float16]]  # layer of HEARD -> [N, C, 125, F]
+    truth: NDArray[np.float32]
+    known: NDArray[np.bool_]  # [N] whether the teacher heard the same
+    view: NDArray[np.float32]  # [N, 10, 1024] the teacher's embedding, to unit variance
+
+
 @torch.no_grad()
-def listen(
-    pupils: Pupils, shards: Shards, rng: np.random.Generator, scenes: int, layers: Sequence[int]
-) -> tuple[list[NDArray[np.float16]], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
-    """Features of ``scenes`` varied scenes: by one of ``layers``, truth, known, which scene."""
+def listen(pupils: Pupils, shards: Shards, rng: np.random.Generator, scenes: int) -> Remembered:
+    """What the trunk makes of ``scenes`` varied scenes."""
     pick = rng.permutation(len(shards.mel))[:scenes]
-    kept: list[list[NDArray[np.float16]]] = [[] for _ in layers]
-    truths, known = [], []
+    parts: dict[int, list[NDArray[np.float16]]] = {layer: [] for layer in HEARD}
+    mels, truths, known = [], [], []
     for i in range(0, len(pick), 8):
         part = pick[i : i + 8]
         mel, truth, alone = vary(
@@ -217,66 +226,72 @@ def listen(
             torch.from_numpy(shards.truth[part].astype(np.float32)),
         )
         outs = pupils.features(mel)
-        for store, layer in zip(kept, layers, strict=True):
-            store.append(outs[layer].contiguous().numpy().astype(np.float16))
+        for layer in HEARD:
+            parts[layer].append(outs[layer].contiguous().numpy().astype(np.float16))
+        mels.append(mel.numpy().astype(np.float16))
         truths.append(truth.numpy())
         known.append(alone.numpy())
-    features = [np.concatenate(k) for k in kept]
-    return features, np.concatenate(truths), np.concatenate(known), pick
+    centre, spread = _scale(shards)
+    view = (shards.embedding[pick].astype(np.float32) - centre) / spread
+    layers = {layer: np.concatenate(parts.pop(layer)) for layer in HEARD}
+    return Remembered(
+        np.concatenate(mels), layers, np.concatenate(truths), np.concatenate(known), view
+    )
 
 
-def warm_up(
+def train_late(
     pupils: Pupils,
-    shards: Shards,
+    heard: Remembered,
     rng: np.random.Generator,
-    scenes: int,
     minutes: float,
     rate: float,
     cut: int = FULL.layers,
 ) -> Pupils:
-    """Train what follows the first ``cut`` layers on features heard once: many cheap steps.
+    """Train what follows the first ``cut`` layers on what they made: many cheap steps.
 
-    Heads that start at random would first spoil the trunk's borrowed features (Kumar et al. 2022).
+    Heads that start at random would first spoil what the trunk has learnt (Kumar et al. 2022).
     Returns the average over the last steps.
     """
-    layers = [i for i in HEARD if i < cut]
-    features, truths, known, pick = listen(pupils, shards, rng, scenes, layers)
-    centre, spread = _scale(shards)
     mean = copy.deepcopy(pupils)
     heads = [p for n, p in pupils.named_parameters() if not n.startswith("trunk")]
     late = [p for layer in list(pupils.trunk.layers)[cut:] for p in layer.parameters()]
-    groups = (
-        [{"params": heads}, {"params": late, "lr": 0.25 * rate}] if late else [{"params": heads}]
+    optimiser = torch.optim.AdamW(
+        [{"params": heads}, {"params": late}] if late else heads, lr=rate, weight_decay=0.02
     )
-    optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=0.02)
     begun, step, deadline = time.monotonic(), 0, minutes * 60
     while (now := time.monotonic() - begun) < deadline:
-        share = min(1.0, (step + 1) / 100) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.02
+        share = min(1.0, (step + 1) / 60) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.02
         for group, base in zip(optimiser.param_groups, (rate, 0.25 * rate), strict=False):
             group["lr"] = base * share
-        some = rng.integers(0, len(pick), 24 if cut == FULL.layers else 12)
-        outs: list[Tensor] = [torch.empty(0)] * FULL.layers
-        for store, layer in zip(features, layers, strict=True):
-            outs[layer] = torch.from_numpy(store[some].astype(np.float32))
-        memory = fresh(FULL, len(some))
-        for layer in range(cut, FULL.layers):
-            outs[layer], _ = pupils.trunk.layers[layer](outs[layer - 1], memory[layer])
-        view = (shards.embedding[pick[some]].astype(np.float32) - centre) / spread
+        some = rng.integers(0, len(heard.mel), 24 if cut == FULL.layers else 12)
         loss, parts = loss_of(
-            pupils.heads(outs),
-            torch.from_numpy(truths[some]),
-            torch.from_numpy(view),
-            torch.from_numpy(known[some]).float(),
+            _from_memory(pupils, heard, some, cut),
+            torch.from_numpy(heard.truth[some]),
+            torch.from_numpy(heard.view[some]),
+            torch.from_numpy(heard.known[some]).float(),
         )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([*heads, *late], 2.0)
         optimiser.step()
-        average(mean, pupils, min(0.995, step / (step + 10)))
+        average(mean, pupils, min(0.99, step / (step + 10)))
         step += 1
-        if step % 100 == 0:
-            print("warm", step, round(now), parts, flush=True)
+        if step % 50 == 0:
+            print("late", cut, step, round(now), parts, flush=True)
     return mean
+
+
+def _from_memory(
+    pupils: Pupils, heard: Remembered, some: NDArray[np.int64], cut: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    outs: list[Tensor] = [torch.empty(0)] * FULL.layers
+    for layer in HEARD:
+        if layer < cut:
+            outs[layer] = torch.from_numpy(heard.layers[layer][some].astype(np.float32))
+    memory = fresh(FULL, len(some))
+    for layer in range(cut, FULL.layers):
+        outs[layer], _ = pupils.trunk.layers[layer](outs[layer - 1], memory[layer])
+    return pupils.heads(torch.from_numpy(heard.mel[some].astype(np.float32)), outs)
 
 
 def average(target: Pupils, source: Pupils, keep: float) -> None:
@@ -297,8 +312,9 @@ def train(asked: argparse.Namespace) -> None:
     pupils = Pupils()
     if asked.start:
         pupils.load_state_dict(torch.load(asked.start, weights_only=True))
-    else:
-        start_from(pupils.trunk, read_weights(asked.data / "weights" / "yamnet" / "yamnet.tflite"))
+    if asked.trunk:
+        held = torch.load(asked.trunk, weights_only=True)
+        pupils.trunk.load_state_dict({k[6:]: v for k, v in held.items() if k.startswith("trunk.")})
     for layer in list(pupils.trunk.layers)[: asked.freeze]:
         layer.requires_grad_(False)
     pupils = pupils.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -307,16 +323,19 @@ def train(asked: argparse.Namespace) -> None:
     val = Shards(val.mel[:120], val.truth[:120], val.embedding[:120])
     shards, read_at = read_shards(asked.shards), time.monotonic()
     log = (asked.out / "log.jsonl").open("a")
-    if asked.warm:
-        pupils = warm_up(
-            pupils, shards, rng, asked.warm_scenes, asked.warm, asked.warm_rate, asked.cut
-        )
-        _report(log, asked, pupils, val, clips, 0, 0, len(shards.mel), {})
+    if asked.heads:
+        heard = listen(pupils, shards, rng, asked.scenes)
+        print("listened", len(heard.mel), flush=True)
+        for minutes, rate, cut in ((asked.heads, 2e-3, FULL.layers), (asked.late, 7e-4, 6)):
+            if minutes:
+                pupils = train_late(pupils, heard, rng, minutes, rate, cut)
+                _report(log, asked, pupils, val, clips, 0, 0, len(shards.mel), {"cut": cut})
+        del heard
     mean = copy.deepcopy(pupils)
     groups = [
         {
             "params": [p for p in pupils.trunk.parameters() if p.requires_grad],
-            "lr": asked.rate * 0.25,
+            "lr": asked.rate * asked.gentle,
         },
         {"params": [p for n, p in pupils.named_parameters() if not n.startswith("trunk")]},
     ]
@@ -332,9 +351,16 @@ def train(asked: argparse.Namespace) -> None:
         for group, base in zip(optimiser.param_groups, bases, strict=True):
             group["lr"] = base * rate
         pick = rng.integers(0, len(shards.mel), asked.batch)
-        mel = torch.from_numpy(shards.mel[pick].astype(np.float32))
-        truth = torch.from_numpy(shards.truth[pick].astype(np.float32))
-        view = torch.from_numpy((shards.embedding[pick].astype(np.float32) - centre) / spread)
+        part, size = int(rng.integers(0, 11 - asked.crop)), asked.crop  # patches of the teacher
+        mel = torch.from_numpy(
+            shards.mel[pick, part * PATCH : (part + size) * PATCH].astype(np.float32)
+        )
+        first = part * PATCH // 4  # 40 ms frames
+        truth = torch.from_numpy(
+            shards.truth[pick, first : first + size * PATCH // 4].astype(np.float32)
+        )
+        seen = shards.embedding[pick, part : part + size].astype(np.float32)
+        view = torch.from_numpy((seen - centre) / spread)
         mel, truth, known = vary(rng, mel, truth)
         loss, parts = loss_of(pupils(mel), truth, view, known.float())
         optimiser.zero_grad(set_to_none=True)
@@ -380,15 +406,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--val-folds", type=int, nargs="+", default=[4])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path)
+    parser.add_argument("--trunk", type=Path, help="a checkpoint whose trunk to take")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--warm", type=float, default=0, help="minutes for the heads alone first")
-    parser.add_argument("--warm-rate", type=float, default=2e-3)
-    parser.add_argument("--cut", type=int, default=FULL.layers, help="layers heard once")
-    parser.add_argument("--warm-scenes", type=int, default=1500)
+    parser.add_argument("--heads", type=float, default=0, help="minutes for the heads alone first")
+    parser.add_argument("--late", type=float, default=0, help="then minutes with layers 7 and 8")
+    parser.add_argument("--scenes", type=int, default=1500, help="remembered for these two")
     parser.add_argument("--look", type=float, default=4)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    # LEAD: see /work/ckpt/tagger/READ_ME_FROM_LEAD.txt before you go on
-    parser.add_argument("--freeze", type=int, default=4, help="first layers kept as YAMNet's")
+    parser.add_argument("--gentle", type=float, default=0.25, help="the trunk's share of the rate")
+    parser.add_argument("--crop", type=int, default=10, help="patches of 0.96 s per scene")
+    parser.add_argument("--freeze", type=int, default=0, help="first layers left as they are")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

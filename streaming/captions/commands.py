@@ -247,9 +247,7 @@ def _read_file(path: Path) -> Iterator[Chunk]:
         raise AudioError(f"{path} cannot be read as audio: {error}") from error
 
 
-def live_view(
-    events: Iterable[Event], console: Any = None, lines: int = 12
-) -> None:
+def live_view(events: Iterable[Event], console: Any = None, lines: int = 12) -> None:
     """Show cues in the terminal as they come: what is on now, and below it what was.
 
     Works on any iterable of events, so on a file, a microphone and a remote service alike.

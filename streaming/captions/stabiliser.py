@@ -74,9 +74,7 @@ class Stabiliser:
         """Return the memory of a new stream."""
         return StabiliserState()
 
-    def step(
-        self, state: StabiliserState, drafts: Sequence[Draft], seen: int
-    ) -> list[Stable]:
+    def step(self, state: StabiliserState, drafts: Sequence[Draft], seen: int) -> list[Stable]:
         """Return what to show at sample ``seen``, oldest cue first."""
         shown: list[Stable] = []
         for draft in drafts:

@@ -77,7 +77,10 @@ class Transforms(Causal):
 
 def step_of(module: nn.Module, **changes: object) -> TorchStep:
     step = TorchStep(
-        module, (Port("x", (1, HOP)),), (Port("y", (1, HOP)),), (State("past", "past_next", (1, 2)),)
+        module,
+        (Port("x", (1, HOP)),),
+        (Port("y", (1, HOP)),),
+        (State("past", "past_next", (1, 2)),),
     )
     return dataclasses.replace(step, **changes)
 
@@ -130,7 +133,9 @@ def test_exported_file_verifies_alone(tmp_path: Path) -> None:
     assert verify(alone).ok
 
 
-@pytest.mark.parametrize(("name", "opsets"), [("cpu", (20,)), ("jetson6", (17, 18)), ("modern", (23,))])
+@pytest.mark.parametrize(
+    ("name", "opsets"), [("cpu", (20,)), ("jetson6", (17, 18)), ("modern", (23,))]
+)
 def test_profiles_get_the_opset_they_ask_for(name: str, opsets: tuple[int, ...]) -> None:
     model = onnx.load_from_string(export_step(step_of(Causal()), "net", PROFILES[name]))
     assert model.opset_import[0].version in opsets

@@ -71,7 +71,9 @@ def test_streamed_codes_equal_a_whole_run(theirs: Any, bundle: Bundle, audio: np
     assert (got == wanted).mean() >= 0.9
 
 
-def test_streamed_features_equal_a_whole_run(theirs: Any, bundle: Bundle, audio: np.ndarray) -> None:
+def test_streamed_features_equal_a_whole_run(
+    theirs: Any, bundle: Bundle, audio: np.ndarray
+) -> None:
     ort = pytest.importorskip("onnxruntime")
     with torch.no_grad():
         wanted = theirs.encoder(torch.from_numpy(audio)[None, None])[0].T.numpy()

@@ -114,12 +114,12 @@ def test_gtcrn_equals_its_graph(bundles: dict[str, Bundle], weights: Path) -> No
         assert np.abs(got[0] - want[0]).max() < 1e-5
 
 
-def test_dtln_equals_its_loop(
-    bundles: dict[str, Bundle], weights: Path, noisy: np.ndarray
-) -> None:
+def test_dtln_equals_its_loop(bundles: dict[str, Bundle], weights: Path, noisy: np.ndarray) -> None:
     ort = pytest.importorskip("onnxruntime")
     one, two = (
-        ort.InferenceSession(weights / "dtln" / f"model_{k}.onnx", providers=["CPUExecutionProvider"])
+        ort.InferenceSession(
+            weights / "dtln" / f"model_{k}.onnx", providers=["CPUExecutionProvider"]
+        )
         for k in (1, 2)
     )
     audio = noisy[: 128 * 300]
@@ -292,7 +292,9 @@ def _misshape(source: Path, target: Path, damage: str) -> None:
                 "dtype": lambda v: v.astype(np.int32),
                 "nan": lambda v: np.full_like(v, np.nan),
             }[damage](value)
-            weight.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(changed), weight.name))
+            weight.CopyFrom(
+                onnx.numpy_helper.from_array(np.ascontiguousarray(changed), weight.name)
+            )
     target.write_bytes(model.SerializeToString())
 
 
@@ -307,7 +309,9 @@ TFLITE_FILES = {
 }
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "pickle", "noise", "shape", "dtype", "nan"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "empty", "pickle", "noise", "shape", "dtype", "nan"]
+)
 @pytest.mark.parametrize("family", [*ONNX_FILES, *TFLITE_FILES])
 def test_damaged_files_are_refused_and_leave_nothing(
     family: str, damage: str, weights: Path, tmp_path: Path

@@ -102,9 +102,7 @@ def test_weights_are_per_channel_and_activations_as_the_target_wants(
         )
         model = onnx.load_from_string(made.read("net.onnx"))
         values = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
-        zeros = [
-            values[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"
-        ]
+        zeros = [values[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
         assert zeros
         assert all(z.dtype == dtype for z in zeros)
         scales = [

@@ -198,7 +198,10 @@ def test_imported_graphs_pass_the_static_check(
 ) -> None:
     made = draft(family, weights / folder)
     for name in graphs:
-        assert static_check(made.files[made.manifest.graphs[name].file]) == {"10.3": [], "10.15": []}
+        assert static_check(made.files[made.manifest.graphs[name].file]) == {
+            "10.3": [],
+            "10.15": [],
+        }
 
 
 def test_unsigned_activations_fail_the_static_check(weights: Path) -> None:

@@ -68,9 +68,7 @@ class TextSink:
     pipe cannot, and its hours go on counting.
     """
 
-    def __init__(
-        self, target: Target, header: str, render: Callable[[int, Shot], str]
-    ) -> None:
+    def __init__(self, target: Target, header: str, render: Callable[[int, Shot], str]) -> None:
         self.output = Output(target)
         self.header, self.render = header, render
         self.written = 0

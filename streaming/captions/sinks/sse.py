@@ -34,7 +34,7 @@ WAITING = 512  # lines that a slow reader may be behind
 MAX_READERS = 64
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
-     "media-src *"
+    "media-src *"
 )
 
 
@@ -151,9 +151,7 @@ def web_app(hub: EventHub) -> Starlette:
         given = request.headers.get("last-event-id", "")
         after = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else -1
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(
-            hub.events(after), media_type="text/event-stream", headers=headers
-        )
+        return StreamingResponse(hub.events(after), media_type="text/event-stream", headers=headers)
 
     return Starlette(routes=[
         Route("/", page), Route("/page.js", script), Route("/events", events),

@@ -17,9 +17,9 @@ from ossicle.export.recipes.tagger_teacher import (  # noqa: E402
     MEL,
     Weights,
     Yamnet,
+    arrange_causally,
     embed,
     log_mel,
-    start_from,
 )
 from ossicle.runtime.errors import AudioError  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
@@ -123,7 +123,7 @@ def test_tiers_stay_within_their_means() -> None:
 def test_the_trunk_is_yamnets_first_layers_looking_back() -> None:
     layers = fake_yamnet()
     trunk = models.Trunk(2)
-    start_from(trunk, layers)
+    arrange_causally(trunk, layers)
     shapes = models.Tagger(models.FULL).memory_shapes()[:2]
     mel = torch.randn(1, 96, 64)
     fresh = [torch.zeros(1, *shape) for _, shape in shapes]
@@ -165,6 +165,7 @@ def test_a_bundle_says_and_does_what_was_trained(pupils: training.Pupils, tmp_pa
     )
     assert bundle.manifest.labels == LABELS
     assert bundle.manifest.extra["thresholds"] == rules
+    assert bundle.manifest.extra["score_delay"] == 640
     assert bundle.manifest.extra["priority"]["smoke_alarm"] == "ALERT"
     assert json.loads(json.dumps(bundle.manifest.programs["step"].ops[0].params)) == dict(MEL)
     audio = np.random.default_rng(2).standard_normal(1280 * 6).astype(np.float32) * 0.1

@@ -184,13 +184,13 @@ def test_a_failed_output_of_a_command_is_an_error(wav: Path, tone_bundle: Bundle
         caption_file(wav, "-", "vtt", bundle=tone_bundle, stdout=Full(5))  # type: ignore[arg-type]
 
 
-def test_a_stream_goes_on_without_its_bad_sink(
-    make_tones: Tones, tone_bundle: Bundle
-) -> None:
+def test_a_stream_goes_on_without_its_bad_sink(make_tones: Tones, tone_bundle: Bundle) -> None:
     samples, kept = make_tones([("dog_bark", 1.0, 1.4)], 3.0), Kept()
     chunk = Chunk(samples, 0, AudioFormat(RATE))
     report = caption_stream(
-        [chunk], {"bad": file_sink("vtt", Full(3)), "kept": kept}, tone_bundle  # type: ignore[arg-type]
+        [chunk],
+        {"bad": file_sink("vtt", Full(3)), "kept": kept},
+        tone_bundle,  # type: ignore[arg-type]
     )
     assert [s.failure is None for s in report.sinks] == [False, True]
     assert [c.op for c in kept.cues if not c.is_heartbeat][-1] is Op.CLOSE

@@ -149,9 +149,7 @@ def test_webvtt_is_read_whole_in_python(
 
 
 @pytest.mark.parametrize("reader", ["w3c", "vttjs", "hlsjs"])
-def test_webvtt_is_read_whole_in_javascript(
-    feed: list[Cue], tmp_path: Path, reader: str
-) -> None:
+def test_webvtt_is_read_whole_in_javascript(feed: list[Cue], tmp_path: Path, reader: str) -> None:
     found, errors = by_node(reader, str(write("vtt", feed, tmp_path)))
     if reader != "hlsjs":  # which takes a file without a time map as lying 10 s earlier
         agree(found, feed)
@@ -187,9 +185,7 @@ def test_roll_up_shows_what_cea_608_can_write(
     assert abs(found[0][0] - first) < 500
 
 
-def test_roll_up_keeps_time_for_a_day(
-    make_feed: Callable[..., list[Cue]], tmp_path: Path
-) -> None:
+def test_roll_up_keeps_time_for_a_day(make_feed: Callable[..., list[Cue]], tmp_path: Path) -> None:
     cues = make_feed(seed=8, count=10, texts=["[dog barks]"], start_s=23 * 3600)
     path = write("scc", cues, tmp_path)
     first = min(c.display_start_ms for c in cues if c.op is Op.CLOSE)

@@ -107,9 +107,7 @@ def test_a_tagger_is_no_decoder(tone_bundle: Bundle) -> None:
         SentenceWriter(Model.load(tone_bundle))
 
 
-def test_scenes_join_the_feed_without_breaking_it(
-    tone_bundle: Bundle, make_tones: Tones
-) -> None:
+def test_scenes_join_the_feed_without_breaking_it(tone_bundle: Bundle, make_tones: Tones) -> None:
     plan = [("rain", 1, 14.0), ("dog_bark", 4, 4.5), ("dog_bark", 9.0, 9.4), ("music", 16.0, 19.0)]
     chunk = Chunk(make_tones(plan, 25.0), 0, AudioFormat(16_000))
     plain = [e.cue for e in caption_events([chunk], tone_bundle) if isinstance(e, CueEvent)]

@@ -164,9 +164,7 @@ texts = st.text("ab", max_size=6)
 @given(steps=st.lists(st.one_of(st.none(), texts), min_size=1, max_size=30),
        hold=st.integers(0, 4), final=st.sampled_from([Op.CLOSE, Op.RETRACT]))  # fmt: skip
 @settings(max_examples=300)
-def test_what_is_committed_never_changes(
-    steps: list[str | None], hold: int, final: Op
-) -> None:
+def test_what_is_committed_never_changes(steps: list[str | None], hold: int, final: Op) -> None:
     stabiliser = Stabiliser(hold)
     state, promised, shown = stabiliser.open(), "", 0
     steps = ["a", *steps]
