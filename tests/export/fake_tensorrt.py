@@ -107,7 +107,7 @@ class Context:
 
 
 def module(version: str, cuda: Cuda, *, refuse: str = "") -> Any:
-    """Get a stand-in for ``tensorrt`` of ``version``; 11 has neither strong typing flag nor FP16."""
+    """Get a stand-in for ``tensorrt`` of ``version``; 11 has no strong typing flag and no FP16."""
 
     class Logger:
         WARNING = 2

@@ -163,7 +163,7 @@ def test_missing_and_old_tensorrt_are_named(monkeypatch: pytest.MonkeyPatch, cud
     with pytest.raises(BackendError, match="not installed"):
         import_tensorrt()
     monkeypatch.setitem(sys.modules, "tensorrt", fake.module("8.6.1", cuda))
-    with pytest.raises(BackendError, match="10.x or 11.x"):
+    with pytest.raises(BackendError, match=r"10\.x or 11\.x"):
         import_tensorrt()
 
 

@@ -35,8 +35,14 @@ def operator(code: int, inputs: list[int], outputs: list[int], options: object =
     return o
 
 
-def model(codes: list[int], tensors: list[object], operators: list[object], buffers: list[np.ndarray],
-          inputs: list[int], outputs: list[int]) -> bytes:  # fmt: skip
+def model(
+    codes: list[int],
+    tensors: list[object],
+    operators: list[object],
+    buffers: list[np.ndarray],
+    inputs: list[int],
+    outputs: list[int],
+) -> bytes:
     m = schema.ModelT()
     m.version, m.operatorCodes, m.buffers = 3, [], []
     for code in codes:
