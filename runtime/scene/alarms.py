@@ -220,7 +220,8 @@ def _tune(
 ) -> tuple[Array, list[Interval]]:
     """Notes (Hz, seconds until the next), played again after ``gap_s``."""
     partials = [_BAR, _BELL, _STRING][int(rng.integers(3))]
-    x, bursts, t = np.zeros(n), [], 0.0
+    x, t = np.zeros(n), 0.0
+    bursts: list[Interval] = []
     while not bursts or t * rate_hz < n - 0.3 * rate_hz:
         first = round(t * rate_hz)
         for hz, step in notes:

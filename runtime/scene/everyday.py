@@ -276,7 +276,8 @@ def _bird(rng: Rng, n: int, rate_hz: int) -> Made:
 def _whistle(rng: Rng, n: int, rate_hz: int) -> Made:
     def note() -> Array:
         size = int(rng.uniform(0.2, 0.7) * rate_hz)
-        f = np.linspace(*rng.uniform(700, 2200, 2), size)
+        low, high = rng.uniform(700, 2200, 2).tolist()
+        f: Array = np.linspace(low, high, size)
         f = f * (1 + 0.012 * np.sin(2 * np.pi * 5.5 * np.arange(size) / rate_hz))
         y = harmonics(f, [1.0, 0.05], rate_hz) + 0.03 * noise(rng, size)
         return y * envelope(size, [(0, size)], 0.05, 0.08, rate_hz)
