@@ -180,7 +180,12 @@ def test_built_in_bundles_pass_the_static_check() -> None:
         bundle = Bundle.open(place)
         for graph in bundle.manifest.graphs.values():
             found = static_check(bundle.read(graph.file))
-            assert found == {"10.3": [], "10.15": []}, (name, graph.file)
+            if (graph.precision, graph.target) == ("int8", "cpu"):
+                # Unsigned activations are for CPUs; TensorRT gets an artefact of its own.
+                rest = [row for rows in found.values() for row in rows if "zero points" not in row]
+                assert rest == [], (name, graph.file)
+            else:
+                assert found == {"10.3": [], "10.15": []}, (name, graph.file)
 
 
 @pytest.mark.parametrize(
