@@ -164,31 +164,41 @@ def order(runs: Sequence[Run]) -> dict[str, float]:
     """Of scenes whose two sounds were both told of: told in the true order, truly related."""
     pairs = right = related = related_right = 0
     for run in runs:
-        if len({e.label for e in run.truth}) != 2 or len(run.truth) != 2:
+        spans = _spans(run.truth)
+        if len(spans) != 2 or spans[1].onset - spans[0].onset < RATE // 4:
             continue
-        first, second = sorted(run.truth, key=lambda e: e.onset)
-        if second.onset - first.onset < RATE // 4:
-            continue
-        cues = [first_cue(run, e) for e in (first, second)]
+        cues = [first_cue(run, e) for e in spans]
         if cues[0] is None or cues[1] is None:
             continue
         pairs += 1
         starts = [
             min(x.onset_sample for x in c.cue.labels if x.name == e.label)
-            for c, e in zip(cues, (first, second), strict=True)
+            for c, e in zip(cues, spans, strict=True)
             if c is not None
         ]
         right += starts[0] < starts[1]
         kinds = [r.kind for r in cues[1].cue.relations if r.kind in PLAIN]
         if kinds:
             related += 1
-            related_right += kinds[0] == ("while" if second.onset < first.offset else "then")
+            overlap = any(
+                e.onset < spans[1].onset < e.offset for e in run.truth if e.label == spans[0].label
+            )
+            related_right += kinds[0] == ("while" if overlap else "then")
     return {
         "pairs": pairs,
         "order_accuracy": round(right / max(1, pairs), 4),
         "related": related,
         "relation_accuracy": round(related_right / max(1, related), 4),
     }
+
+
+def _spans(truth: Sequence[Event]) -> list[Event]:
+    """Each label's first onset to its last offset, in order of onset."""
+    out: dict[str, Event] = {}
+    for e in truth:
+        known = out.get(e.label, e)
+        out[e.label] = Event(e.label, min(known.onset, e.onset), max(known.offset, e.offset))
+    return sorted(out.values(), key=lambda e: e.onset)
 
 
 def event_scores(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:

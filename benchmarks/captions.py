@@ -217,7 +217,8 @@ def drift(task: CaptionTask, hours: float) -> dict[str, Any]:
         for event in task.take(state, Hop({}, at, at + hop), {"scores": made}):
             if isinstance(event, CueEvent) and event.cue.op == "OPEN":
                 opened += 1
-                want = first + (i // period * period + 20) * hop
+                # a cue is dated back by the delay its manifest declares for the scores
+                want = first + (i // period * period + 20) * hop - task.delay
                 errors.append(abs(event.cue.labels[0].onset_sample - want))
     return {"hours": hours, "sounds": opened, "worst_onset_error_samples": max(errors, default=0)}
 

@@ -251,7 +251,7 @@ def choose(heard: Heard, label: str, budget_per_hour: float) -> tuple[Rule, dict
     ons = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.98, 0.99)
     best: tuple[tuple[float, float], Rule, dict[str, float]] | None = None
     for on, low, hold in itertools.product(
-        ons, (0.3, 0.5, 0.75), (1, 2, 4) if alert else (1, 3, 6, 9)
+        ons, (0.3, 0.5, 0.75), (1, 2) if alert else (1, 3, 6, 9)
     ):
         rule = Rule(on, on * low, hold, pause)
         wrong = false_per_hour(heard, label, rule)

@@ -123,10 +123,11 @@ def metrics_of(report: Mapping[str, Any]) -> list[Metric]:
     return [Metric(n, float(v), unit, data, command) for n, v, unit in rows if v is not None]
 
 
-def credits_of(path: Path, folds: Sequence[int]) -> bytes:
-    """The lines of ESC-10's attributions that concern ``folds``."""
-    head, *rows = path.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if int(row[0]) in folds]
+def credits_of(data: Path, folds: Sequence[int]) -> bytes:
+    """The lines of ESC-10's attributions for the clips of ``folds`` that are there to train on."""
+    there = {path.stem for path in (data / "train" / "env_esc10_f1-4").rglob("*.flac")}
+    head, *rows = (data / "esc10_attribution.tsv").read_text(encoding="utf-8").splitlines()
+    kept = [r for r in rows if int(r[0]) in folds and Path(r.split("\t")[0]).stem in there]
     return ("\n".join([head, *kept]) + "\n").encode()
 
 
@@ -151,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bundle = Bundle.open(asked.bundle)
     files = {
         "README.md": card(bundle.manifest, story, report).encode(),
-        "ATTRIBUTION.tsv": credits_of(asked.data / "esc10_attribution.tsv", asked.folds),
+        "ATTRIBUTION.tsv": credits_of(asked.data, asked.folds),
     }
     restate(bundle, files, metrics_of(report) if report else bundle.manifest.metrics)
 
