@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,8 @@ def test_an_alarm_with_pauses_is_one_chain_of_cues(model: Model, make_tones: Ton
     assert [c.relations[0].kind.value if c.relations else "" for c in opened] == [
         "", "continues", "continues", "stops"
     ]  # fmt: skip
+    starts = [c.start_sample for c in opened[:3]]
+    assert all(10 * RATE <= b - a < 13 * RATE for a, b in pairwise(starts))
 
 
 class Scripted:
