@@ -12,7 +12,14 @@ from ossicle.export.models import tagger as models  # noqa: E402
 from ossicle.export.recipes import tagger as recipe  # noqa: E402
 from ossicle.export.recipes import tagger_data as data  # noqa: E402
 from ossicle.export.recipes import tagger_train as training  # noqa: E402
-from ossicle.export.recipes.tagger_calibrate import Rule, agreement, calm, events_of  # noqa: E402
+from ossicle.export.recipes.tagger_calibrate import (  # noqa: E402
+    Choice,
+    Rule,
+    agreement,
+    calm,
+    events_of,
+    spend,
+)
 from ossicle.export.recipes.tagger_teacher import (  # noqa: E402
     MEL,
     Weights,
@@ -260,3 +267,17 @@ def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:
     assert torch.isfinite(varied).all()
     assert bool((more >= truth).all())
     assert alone.dtype == torch.bool
+
+
+def test_the_budget_goes_where_it_helps_and_alerts_have_their_own() -> None:
+    rule = Rule(0.5, 0.3, 1, 1)
+    options = {
+        "rain": [Choice(rule, {}, 0.1, 0), Choice(rule, {}, 0.9, 2)],
+        "music": [Choice(rule, {}, 0.4, 0), Choice(rule, {}, 0.5, 1), Choice(rule, {}, 0.6, 4)],
+        "siren": [Choice(rule, {}, 0.1, 0), Choice(rule, {}, 3.0, 1)],
+    }
+    assert {k: c.wrong for k, c in spend(options, 3, 0).items()} == {
+        "rain": 2, "music": 1, "siren": 0,
+    }  # fmt: skip
+    assert spend(options, 1, 1)["siren"].wrong == 1
+    assert all(c.wrong == 0 for c in spend(options, 0, 0).values())
