@@ -41,9 +41,10 @@ def test_one_lloyd_pass_is_the_mean_of_each_centroids_rows(rng: np.random.Genera
 @pytest.mark.parametrize("mini_batch", [None, 100])
 def test_fit_finds_well_separated_blobs(mini_batch: int | None, rng: np.random.Generator) -> None:
     centres, x = blobs(rng, 8, 16, 2000)
-    fit = kmeans.fit(x, 8, mini_batch=mini_batch, seed=3)
-    found = np.sort(np.sqrt(((fit.centroids[:, None] - centres[None]) ** 2).sum(-1)).min(1))
-    assert found[-2] < 1.0  # k-means++ may leave one pair shared
+    fits = [kmeans.fit(x, 8, mini_batch=mini_batch, seed=seed) for seed in range(12)]
+    fit = min(fits, key=lambda one: one.inertia)  # one seed alone may leave two blobs to one centre
+    found = np.sqrt(((fit.centroids[:, None] - centres[None]) ** 2).sum(-1)).min(1)
+    assert found.max() < 1.0
     assert fit.inertia < 200
 
 
