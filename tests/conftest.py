@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "default",
     deadline=None,
+    derandomize=bool(os.environ.get("CI")),  # the same examples for everyone; nightly searches on
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     database=None if os.environ.get("CI") else settings.default.database,
 )
