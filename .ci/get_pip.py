@@ -10,6 +10,7 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
+from urllib.parse import urljoin
 
 INDEX = os.environ.get("PYPI_JSON", "https://pypi.org/pypi/pip/json")
 
@@ -18,14 +19,15 @@ def main() -> None:
     with urllib.request.urlopen(INDEX, timeout=60) as answer:
         files = json.load(answer)["urls"]
     wheel = next(f for f in files if f["packagetype"] == "bdist_wheel")
-    with urllib.request.urlopen(wheel["url"], timeout=120) as answer:
+    place = urljoin(INDEX, wheel["url"])  # a mirror may answer with a relative address
+    with urllib.request.urlopen(place, timeout=120) as answer:
         data = answer.read()
     if hashlib.sha256(data).hexdigest() != wheel["digests"]["sha256"]:
         sys.exit("the wheel of pip arrived damaged; try again")
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch) / wheel["filename"]
-        place.write_bytes(data)
-        command = [sys.executable, f"{place}/pip", "install", "--quiet", "--no-index", str(place)]
+        file = Path(scratch) / wheel["filename"]
+        file.write_bytes(data)
+        command = [sys.executable, f"{file}/pip", "install", "--quiet", "--no-index", str(file)]
         subprocess.run(command, check=True)
 
 
