@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
 import numpy as np
 
 from ossicle.runtime.errors import BudgetError
@@ -89,9 +90,10 @@ class Budget:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(msgspec.Struct, frozen=True, gc=False):
     """Where the time of one result went, in microseconds.
+
+    A struct and not a dataclass: one is made for every hop of every stream, ten times faster so.
 
     ``wait + queue + batch + compute + post`` is the time from the arrival of the last sample that
     the result needs to its departure. ``algorithmic_samples`` is the model's own delay and is

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OnEvents = Callable[[list[tuple[Event, Ledger]]], None]
 OnEnd = Callable[[OssicleError | None], None]
+UNHURRIED_NS = 3_600_000_000_000  # the deadline of a stream that was promised none
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class Slot:
     memory: ModelState
     budget: Budget
     period_ns: int  # how long one hop lasts
+    inbox: Inbox
     on_events: OnEvents
     on_end: OnEnd
     ladder: tuple[Mapping[str, Any], ...] = ()
@@ -54,18 +56,26 @@ class Slot:
     ready: deque[Ready] = field(default_factory=deque)
     home: tuple[BatchMemory, int] | None = None  # where the memory lives; None: in ``memory``
     ending: bool = False
+    closed: bool = False  # out of the engine: nothing is delivered any more
     bad_hops: int = 0  # in a row, with NaN or Inf in what the model made
     hops: int = 0
     misses: int = 0
     gaps: int = 0
     latency_us: Percentiles = field(default_factory=lambda: Percentiles(1024))
+    deadline_ns: int = field(init=False)  # from the arrival of a hop's last sample
+
+    def __post_init__(self) -> None:
+        if self.budget.deadline_ms is not None:
+            self.deadline_ns = int(self.budget.deadline_ms * 1e6)
+        elif self.budget.latency_class.limit_ms < 1e9:
+            self.deadline_ns = self.period_ns
+        else:
+            self.deadline_ns = UNHURRIED_NS
 
     @property
-    def deadline_ns(self) -> int:
-        """How long a hop may take from the arrival of its last sample; without a promise, long."""
-        if self.budget.deadline_ms is not None:
-            return int(self.budget.deadline_ms * 1e6)
-        return self.period_ns if self.budget.latency_class.limit_ms < 1e9 else 3_600_000_000_000
+    def group(self) -> tuple[int, str, bool]:
+        """What streams of one batch have in common."""
+        return id(self.model), self.task.program, self.bypass
 
 
 class Inbox:
@@ -84,6 +94,11 @@ class Inbox:
         self._mark = False
         self.dropped = 0
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._items or self._lost)
+
     def put(self, item: Any, arrival_ns: int) -> bool:
         """Add an item; return False if it was refused."""
         size = _size(item)
@@ -101,8 +116,6 @@ class Inbox:
 
     def take_all(self) -> tuple[list[GapEvent], list[tuple[Any, int]]]:
         """Return the gaps since the last call and every waiting item."""
-        if not self._items and not self._lost:
-            return [], []
         with self._lock:
             lost, self._lost = self._lost, []
             items = list(self._items)
@@ -165,8 +178,8 @@ class Lease:
     Safe to use from any thread. Events come back on the engine's thread: hand them on, quickly.
     """
 
-    def __init__(self, engine: Engine, slot: Slot, inbox: Inbox) -> None:
-        self._engine, self._slot, self._inbox = engine, slot, inbox
+    def __init__(self, engine: Engine, slot: Slot) -> None:
+        self._engine, self._slot, self._inbox = engine, slot, slot.inbox
         self.generation = slot.generation
         self._closed = False
 

@@ -30,7 +30,11 @@ class Stepper:
         self._batches: dict[tuple[str, str, int], BatchMemory] = {}
 
     def step(self, slots: list[Slot], begun: int) -> tuple[list[Outputs], int, int]:
-        """Return each slot's outputs, and the us spent gathering and computing."""
+        """Return what may be heard of each slot, and the us spent gathering and computing.
+
+        Where a model made NaN or Inf, the step is taken back for that slot, silence stands in,
+        and ``slot.bad_hops`` counts; after several in a row the memory is made anew.
+        """
         model, program = slots[0].model, slots[0].task.program
         size = self.costs.bucket(model, len(slots))
         memory = self._memory(model, program, size) if len(slots) > 1 else None
@@ -45,26 +49,6 @@ class Stepper:
         self.costs.observe(model, program, size, compute_us / runs, gather_us / len(slots))
         return rows, gather_us, compute_us
 
-    def mind(self, slot: Slot, outputs: Outputs) -> tuple[Outputs, bool]:
-        """Keep NaN and Inf that a model made from the listener and out of its memory.
-
-        The step is taken back; after several bad hops in a row the memory is made anew. Returns
-        what may be heard, and whether it was good.
-        """
-        if all(a.dtype.kind != "f" or np.isfinite(a).all() for a in outputs.values()):
-            slot.bad_hops = 0
-            return outputs, True
-        slot.bad_hops += 1
-        memory, row = (slot.home[0].state, slot.home[1]) if slot.home else (slot.memory, 0)
-        memory.undo_row(row)
-        if slot.bad_hops >= BAD_HOPS_BEFORE_RESET:
-            renew(slot)
-        quiet = {
-            k: np.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0) if v.dtype.kind == "f" else v
-            for k, v in outputs.items()
-        }
-        return quiet, False
-
     def _one_by_one(self, slots: list[Slot]) -> tuple[list[Outputs], int, int]:
         gathered = self.clock()
         rows = []
@@ -72,7 +56,7 @@ class Stepper:
             send_home(slot)
             inputs = {k: np.asarray(v)[None] for k, v in slot.ready[0].hop.inputs.items()}
             made = slot.model.step(slot.memory, inputs)
-            rows.append({name: array[0] for name, array in made.items()})
+            rows.append(_mind(slot, {name: array[0] for name, array in made.items()}))
         return rows, gathered, self.clock()
 
     def _together(self, slots: list[Slot], memory: BatchMemory) -> tuple[list[Outputs], int, int]:
@@ -83,7 +67,13 @@ class Stepper:
         made = memory.step(slots, places)
         done = self.clock()
         memory.restore(saved)
-        return [{k: v[row] for k, v in made.items()} for row in places], gathered, done
+        rows = [{k: v[row] for k, v in made.items()} for row in places]
+        if _finite(made):  # one look at the batch is cheaper than one at each row
+            for slot in slots:
+                slot.bad_hops = 0
+        else:
+            rows = [_mind(slot, row) for slot, row in zip(slots, rows, strict=True)]
+        return rows, gathered, done
 
     def _memory(self, model: Model, program: str, size: int) -> BatchMemory:
         if self.settings.batching == "masked":
@@ -92,6 +82,26 @@ class Stepper:
         if key not in self._batches:
             self._batches[key] = BatchMemory(model, program, size)
         return self._batches[key]
+
+
+def _finite(outputs: Outputs) -> bool:
+    return all(a.dtype.kind != "f" or np.isfinite(a).all() for a in outputs.values())
+
+
+def _mind(slot: Slot, outputs: Outputs) -> Outputs:
+    """Keep NaN and Inf that a model made from the listener and out of its memory."""
+    if _finite(outputs):
+        slot.bad_hops = 0
+        return outputs
+    slot.bad_hops += 1
+    memory, row = (slot.home[0].state, slot.home[1]) if slot.home else (slot.memory, 0)
+    memory.undo_row(row)
+    if slot.bad_hops >= BAD_HOPS_BEFORE_RESET:
+        renew(slot)
+    return {
+        k: np.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0) if v.dtype.kind == "f" else v
+        for k, v in outputs.items()
+    }
 
 
 def renew(slot: Slot) -> None:

@@ -298,7 +298,7 @@ def test_the_ladder_goes_down_under_load_and_up_again_later(models: dict[str, Mo
     )
     for window in range(1, 12):
         now[0] = window * 2_000_000
-        engine.busy_ns += 2_000_000 if window < 5 else 0
+        engine._rounds.busy_ns += 2_000_000 if window < 5 else 0
         engine.run_once()
     kinds = [(e.kind, e.fields["rung"]) for e in heard.events if isinstance(e, NoticeEvent)]
     assert kinds == [("ladder", 1), ("ladder", 0)]
