@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from poison import poisoned
 
 settings.register_profile(
     "default",
@@ -27,6 +30,13 @@ def data_folder() -> Path | None:
         if place is not None and (place / "README.md").is_file():
             return place
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unwritten_memory_is_nan() -> Iterator[None]:
+    """Poison memory that nobody wrote, in every test."""
+    with poisoned():
+        yield
 
 
 @pytest.fixture(scope="session")
