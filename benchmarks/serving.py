@@ -34,8 +34,8 @@ GOAL_US, GOAL_P99_MS, STREAMS = 200.0, 20.0, 40
 
 def worker(model: str) -> None:
     """Serve ``model``; say the port and the engine's thread, and at the end how long it held on."""
-    from ossicle.streaming.config import Settings
-    from ossicle.streaming.server import serve
+    from ossicle.streaming.server.config import Settings
+    from ossicle.streaming.server.run import serve
 
     lags: list[float] = []
     over = threading.Event()

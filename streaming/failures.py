@@ -9,9 +9,16 @@ import dataclasses
 from dataclasses import dataclass
 
 from ossicle.runtime import errors as e
-from ossicle.streaming.security import Denied
 
 DOMAIN = "ossicle"
+
+
+class Denied(e.WireError):
+    """A call without a token, with an unknown one, or outside its scopes."""
+
+    def __init__(self, message: str, *, known: bool) -> None:
+        super().__init__(message, reason="SCOPE" if known else "TOKEN")
+        self.known = known  # the token is known, but does not allow this
 
 
 class Closing(e.OssicleError):

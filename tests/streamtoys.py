@@ -110,9 +110,9 @@ def audio_of(answers: Iterable[m.Response], task: str = "enhance") -> NDArray[np
 
 SERVE = """
 import asyncio, msgspec, sys
-from ossicle.streaming.config import Settings
-from ossicle.streaming.logs import configure
-from ossicle.streaming.server import serve
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.logs import configure
+from ossicle.streaming.server.run import serve
 settings = msgspec.json.decode(sys.argv[1], type=Settings)
 configure(settings.log_level)
 asyncio.run(serve(settings, lambda server: print(server.port, flush=True)))

@@ -48,7 +48,7 @@ def serve(
 
     Without TLS it is reached from this machine only. SIGTERM lets open streams end first.
     """
-    from ossicle.streaming.config import load, to_toml
+    from ossicle.streaming.server.config import load, to_toml
 
     flags: dict[str, Any] = {
         "host": host,
@@ -71,9 +71,9 @@ def serve(
         return
     import asyncio
 
-    from ossicle.streaming.logs import configure
-    from ossicle.streaming.server import Server
-    from ossicle.streaming.server import serve as run
+    from ossicle.streaming.server.logs import configure
+    from ossicle.streaming.server.run import Server
+    from ossicle.streaming.server.run import serve as run
 
     configure(settings.log_level)
 
@@ -143,7 +143,7 @@ def token(
     import os
 
     from ossicle.runtime.errors import WireError
-    from ossicle.streaming.security import Grant, TokenFile, new_token, token_entry
+    from ossicle.streaming.server.security import Grant, TokenFile, new_token, token_entry
 
     path = Path(file)
     held = TokenFile.read(path).names() if path.exists() else ()

@@ -48,7 +48,7 @@ def loadgen(
 ) -> None:
     """Load a server with real-time streams on an open loop, and report the percentiles."""
     from ossicle.streaming.loadgen import Plan, run_load
-    from ossicle.streaming.loadreport import load_table
+    from ossicle.streaming.loadgen.report import load_table
 
     plan = Plan(
         tasks=tuple(task or ("encode",)),
@@ -71,8 +71,8 @@ def bench(
 ) -> None:
     """Measure what one step of each model costs here, by batch size."""
     from ossicle.runtime.engine import Engine
-    from ossicle.streaming.config import Settings
-    from ossicle.streaming.server import load_models
+    from ossicle.streaming.server.config import Settings
+    from ossicle.streaming.server.models import load_models
 
     loaded = load_models(Settings(models=tuple(model or ())))
     costs = Engine(loaded).calibrate()
@@ -95,7 +95,7 @@ def _cost_table(costs: dict[str, dict[int, float]], loaded: dict[str, Any]) -> A
 
 def devices(json: Json = False) -> None:
     """List the sound devices."""
-    from ossicle.streaming.device import devices as found
+    from ossicle.streaming.client.device import devices as found
 
     rows = found()
     show(rows, json, lambda: _device_table(rows))
@@ -125,7 +125,7 @@ def mic(
     json: Json = False,
 ) -> None:
     """Caption what the microphone hears, live."""
-    from ossicle.streaming.micview import caption_microphone
+    from ossicle.streaming.cli.microphone import caption_microphone
 
     chosen: int | str | None = int(device) if device.isdigit() else device or None
     remote = Remote(server or "local", token, tls_ca, tls)

@@ -2,7 +2,9 @@
 
 from ossicle.streaming.client.aio import AsyncClient
 from ossicle.streaming.client.connection import Connection, connect
-from ossicle.streaming.client.stream import ServerLost, Sound, Stream
+from ossicle.streaming.client.link import ServerLost
+from ossicle.streaming.client.sound import Sound
+from ossicle.streaming.client.stream import Stream
 from ossicle.streaming.client.sync import Client
 from ossicle.streaming.client.transport import ServerError
 

@@ -12,9 +12,10 @@ from ossicle.runtime.audio import Samples
 from ossicle.runtime.errors import WireError
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
-from ossicle.streaming.client.stream import Sound, Stream
+from ossicle.streaming.client.sound import Sound
+from ossicle.streaming.client.sources import Source, open_source
+from ossicle.streaming.client.stream import Stream
 from ossicle.streaming.client.transport import Transport
-from ossicle.streaming.sources import Source, open_source
 
 
 class AsyncClient:

@@ -102,6 +102,6 @@ def _pem(path: str | Path | None) -> bytes | None:
 
 
 def _loopback(target: str) -> bool:
-    from ossicle.streaming.security import is_loopback
+    from ossicle.streaming.server.security import is_loopback
 
     return target.startswith("unix:") or is_loopback(target.rpartition(":")[0])

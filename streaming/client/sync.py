@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
 from ossicle.streaming.client.aio import AsyncClient
-from ossicle.streaming.client.stream import Sound
+from ossicle.streaming.client.sound import Sound
 
 T = TypeVar("T")
 

@@ -163,16 +163,16 @@ class LocalTransport:
 
     def _core(self) -> Any:
         if self._service is None:
-            from ossicle.streaming.config import Settings
-            from ossicle.streaming.seam import InlineEngine
-            from ossicle.streaming.service import Service
+            from ossicle.streaming.server.config import Settings
+            from ossicle.streaming.server.service import Service
+            from ossicle.streaming.session.inline import InlineEngine
 
             self._service = Service(InlineEngine(), Settings())
         return self._service
 
     async def stream(self, requests: AsyncIterator[m.Request]) -> AsyncIterator[m.Response]:
         """Carry one stream; what it is refused for is raised as it is."""
-        from ossicle.streaming.service import Caller
+        from ossicle.streaming.server.caller import Caller
 
         async for response in self._core().stream(requests, Caller()):
             yield response
@@ -198,7 +198,7 @@ def _cancelling() -> bool:
 
 
 def _error(error: Any) -> ServerError:
-    from ossicle.streaming.wire_status import from_trailer
+    from ossicle.streaming.wire.failure import from_trailer
 
     code = error.code().name
     message = error.details() or ""

@@ -12,12 +12,12 @@ from typing import Any
 from ossicle.runtime.errors import OssicleError, WireError
 from ossicle.streaming import messages as m
 from ossicle.streaming.client import AsyncClient, Stream, connect
+from ossicle.streaming.client.sources import ArraySource
 from ossicle.streaming.demo.results import write_results
 from ossicle.streaming.demo.scene import Played, choose
 from ossicle.streaming.demo.server import running_server
 from ossicle.streaming.demo.tally import Tally
 from ossicle.streaming.demo.view import LiveView, PlainView, View
-from ossicle.streaming.sources import ArraySource
 from ossicle.streaming.tasks import BUILT_IN
 
 QUERY = "speech"

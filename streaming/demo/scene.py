@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ossicle.runtime.audio import Samples
-from ossicle.streaming.sources import FileSource
+from ossicle.streaming.client.sources import FileSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ with atheris.instrument_imports() if GUIDED else contextlib.nullcontext():
     from ossicle.streaming import messages as m
     from ossicle.streaming import wire
     from ossicle.streaming.encodings import PcmReader
-    from ossicle.streaming.inlet import Inlet, check_format
-    from ossicle.streaming.resume import SnapshotStore, Token
+    from ossicle.streaming.session.inlet import Inlet, check_format
+    from ossicle.streaming.session.store import SnapshotStore, Token
 
 MAX_INPUT = 4096
 

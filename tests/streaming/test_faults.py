@@ -41,13 +41,14 @@ from ossicle.runtime.model import Model, ModelState
 from ossicle.streaming import messages as m
 from ossicle.streaming.client import ServerError, Sound, connect
 from ossicle.streaming.client.aio import concatenate
-from ossicle.streaming.config import Settings
-from ossicle.streaming.enginebridge import EngineBridge
 from ossicle.streaming.proto import ossicle_pb2 as pb
 from ossicle.streaming.proto import ossicle_pb2_grpc
-from ossicle.streaming.seam import InlineEngine
-from ossicle.streaming.server import Server
-from ossicle.streaming.service import Caller, Service
+from ossicle.streaming.server.caller import Caller
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.run import Server
+from ossicle.streaming.server.service import Service
+from ossicle.streaming.session.bridge import EngineBridge
+from ossicle.streaming.session.inline import InlineEngine
 
 
 @pytest.fixture(scope="module")

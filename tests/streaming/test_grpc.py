@@ -20,12 +20,12 @@ from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
 from ossicle.streaming.client import AsyncClient, ServerError, Sound, connect
 from ossicle.streaming.client.aio import concatenate
-from ossicle.streaming.config import Settings
-from ossicle.streaming.enginebridge import EngineBridge
 from ossicle.streaming.proto import ossicle_pb2 as pb
 from ossicle.streaming.proto import ossicle_pb2_grpc
-from ossicle.streaming.server import Server
-from ossicle.streaming.wire_status import from_trailer
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.run import Server
+from ossicle.streaming.session.bridge import EngineBridge
+from ossicle.streaming.wire.failure import from_trailer
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ async def test_one_upload_is_captioned_encoded_and_enhanced(client: AsyncClient)
 
 async def test_server_and_own_process_give_the_same(client: AsyncClient, server: Server) -> None:
     from ossicle.streaming.client.transport import LocalTransport
-    from ossicle.streaming.seam import InlineEngine
-    from ossicle.streaming.service import Service
+    from ossicle.streaming.server.service import Service
+    from ossicle.streaming.session.inline import InlineEngine
 
     x = tones(2.0)
     local = LocalTransport()
@@ -221,8 +221,8 @@ def test_the_sync_client_does_the_same(models: dict[str, Model]) -> None:
 import asyncio, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from ossicle.streaming.config import Settings
-from ossicle.streaming.server import serve
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.run import serve
 settings = Settings(port=0, models={tuple(str(m.bundle.root) for m in models.values())!r})
 asyncio.run(serve(settings, lambda s: print(s.port, flush=True)))
 """

@@ -18,11 +18,12 @@ from ossicle.runtime.errors import CapacityError
 from ossicle.runtime.model import Model
 from ossicle.streaming import messages as m
 from ossicle.streaming.client.replay import Replay
-from ossicle.streaming.limits import Admission
-from ossicle.streaming.metrics import Metrics
-from ossicle.streaming.outbox import MAX_ANSWERS, Outbox
-from ossicle.streaming.seam import InlineEngine
-from ossicle.streaming.service import Caller, Service
+from ossicle.streaming.server.admission import Admission
+from ossicle.streaming.server.caller import Caller
+from ossicle.streaming.server.metrics import Metrics
+from ossicle.streaming.server.service import Service
+from ossicle.streaming.session.inline import InlineEngine
+from ossicle.streaming.session.outbox import MAX_ANSWERS, Outbox
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ async def test_metrics_show_hops_and_state(models: dict[str, Model]) -> None:
     from streamtoys import config, whole
     from streamtoys import given as requests
 
-    from ossicle.streaming.config import Settings
+    from ossicle.streaming.server.config import Settings
 
     metrics = Metrics()
     service = Service(InlineEngine(loaded=models), Settings(), metrics=metrics)
@@ -202,7 +203,7 @@ async def test_metrics_show_hops_and_state(models: dict[str, Model]) -> None:
 
 
 def test_spans_cost_nothing_and_carry_attributes() -> None:
-    from ossicle.streaming.spans import span
+    from ossicle.streaming.server.spans import span
 
     with span("test", client="a") as note:
         note("session", "b")

@@ -30,10 +30,11 @@ from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
 from ossicle.streaming.client import ServerLost, Sound, Stream, connect
 from ossicle.streaming.client.aio import concatenate
-from ossicle.streaming.config import Settings
-from ossicle.streaming.resume import SnapshotStore
-from ossicle.streaming.seam import InlineEngine
-from ossicle.streaming.service import Caller, Service
+from ossicle.streaming.server.caller import Caller
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.service import Service
+from ossicle.streaming.session.inline import InlineEngine
+from ossicle.streaming.session.store import SnapshotStore
 
 TASKS = (ENHANCE, CAPTION, ENCODE)
 
@@ -102,8 +103,8 @@ async def test_a_killed_server_costs_nothing(process: ServerProcess, rate: int) 
         stream = client.stream(*TASKS, live=False, **settings)
         got = heard(await play(stream, x, harm, pace=0.02))
     assert stream.reconnects >= 2
-    assert stream._checkpoint is not None
-    assert stream._checkpoint.number >= 2
+    assert stream.checkpoint is not None
+    assert stream.checkpoint.number >= 2
     assert got[0] == want[0]
     np.testing.assert_array_equal(got[1], want[1])
     assert got[2] == want[2]
@@ -149,7 +150,7 @@ async def test_a_decode_stream_goes_on_by_packets(process: ServerProcess) -> Non
         answers = [r async for r in stream]
         await sender
     assert stream.reconnects >= 1
-    assert stream._checkpoint is not None
+    assert stream.checkpoint is not None
     np.testing.assert_array_equal(heard(answers)[1], want)
 
 
@@ -217,7 +218,7 @@ async def test_only_the_same_client_with_the_same_config_may_go_on(
 ) -> None:
     from dataclasses import replace
 
-    from ossicle.streaming.security import Grant
+    from ossicle.streaming.server.security import Grant
 
     caller = Caller(Grant("a"))
     asked, point, _ = await first_half(models, store, caller)
@@ -301,7 +302,7 @@ async def test_a_full_disk_is_said_once_and_the_stream_goes_on(
     def full(*_: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ossicle.streaming.resume._private", full)
+    monkeypatch.setattr("ossicle.streaming.session.store._private", full)
     service = Service(InlineEngine(loaded=models), Settings(checkpoint_s=0.1), store)
     asked = config(ENHANCE, checkpoints=True)
 
@@ -325,7 +326,7 @@ async def test_an_export_that_comes_too_late_is_not_taken_for_the_next(
     models: dict[str, Model], store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow engine answers after the session gave up: that memory is older than the position."""
-    from ossicle.streaming.seam import InlineLease
+    from ossicle.streaming.session.inline import InlineLease
 
     held: list[Any] = []
     export = InlineLease.export
@@ -346,7 +347,7 @@ async def test_an_export_that_comes_too_late_is_not_taken_for_the_next(
             export(lease, tag)
 
     monkeypatch.setattr(InlineLease, "export", slow)
-    monkeypatch.setattr("ossicle.streaming.checkpoints.PATIENCE_S", 0.05)
+    monkeypatch.setattr("ossicle.streaming.session.checkpoints.PATIENCE_S", 0.05)
     asked, point, x = await first_half(models, store, Caller(), tasks=(ENHANCE,))
     from dataclasses import replace
 
@@ -393,7 +394,7 @@ async def test_the_built_in_models_go_on_as_if_nothing_had_happened(tmp_path: Pa
     finally:
         process.stop()
     assert stream.reconnects >= 2
-    assert stream._checkpoint is not None
+    assert stream.checkpoint is not None
     assert got[0] == want[0]
     np.testing.assert_array_equal(got[1], want[1])
     assert got[2] == want[2]

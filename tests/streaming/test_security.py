@@ -15,11 +15,10 @@ from streamtoys import CAPTION, ENHANCE, RATE, load_all, tones
 from ossicle.runtime.errors import WireError
 from ossicle.runtime.model import Model
 from ossicle.streaming.client import ServerError, connect
-from ossicle.streaming.config import Settings, load, to_toml
-from ossicle.streaming.limits import Drift, Rate
-from ossicle.streaming.logs import JsonLines
-from ossicle.streaming.seam import InlineEngine
-from ossicle.streaming.security import (
+from ossicle.streaming.server.config import Settings, load, to_toml
+from ossicle.streaming.server.logs import JsonLines
+from ossicle.streaming.server.run import Server
+from ossicle.streaming.server.security import (
     Grant,
     TokenFile,
     check_exposure,
@@ -27,7 +26,9 @@ from ossicle.streaming.security import (
     new_token,
     token_entry,
 )
-from ossicle.streaming.server import Server
+from ossicle.streaming.session.drift import Drift
+from ossicle.streaming.session.inline import InlineEngine
+from ossicle.streaming.session.limits import Rate
 
 
 @pytest.fixture(scope="module")

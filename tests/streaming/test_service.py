@@ -34,12 +34,14 @@ from ossicle.runtime.errors import (
 from ossicle.runtime.model import Model
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
-from ossicle.streaming.config import Settings
-from ossicle.streaming.enginebridge import EngineBridge
-from ossicle.streaming.failures import Closing
-from ossicle.streaming.seam import InlineEngine, StreamEngine
-from ossicle.streaming.security import Denied, Grant
-from ossicle.streaming.service import Caller, Service
+from ossicle.streaming.failures import Closing, Denied
+from ossicle.streaming.server.caller import Caller
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.security import Grant
+from ossicle.streaming.server.service import Service
+from ossicle.streaming.session.bridge import EngineBridge
+from ossicle.streaming.session.inline import InlineEngine
+from ossicle.streaming.session.seam import StreamEngine
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from pathlib import Path
 import msgspec
 
 from ossicle.runtime.errors import WireError
-from ossicle.streaming.config import Settings
+from ossicle.streaming.failures import Denied
+from ossicle.streaming.server.config import Settings
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,14 +54,6 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 ANYONE = Grant("anyone")
-
-
-class Denied(WireError):  # noqa: N818
-    """A call without a token, with an unknown one, or outside its scopes."""
-
-    def __init__(self, message: str, *, known: bool) -> None:
-        super().__init__(message, reason="SCOPE" if known else "TOKEN")
-        self.known = known  # the token is known, but does not allow this
 
 
 class TokenFile:

@@ -13,7 +13,7 @@ from ossicle.runtime.engine import Lease as SlotLease
 from ossicle.runtime.errors import BundleError, OssicleError
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import Task
-from ossicle.streaming.seam import EngineFigures, Exported, Failed, Flushed, Mark, OnEvents
+from ossicle.streaming.session.seam import EngineFigures, Exported, Failed, Flushed, Mark, OnEvents
 
 
 class BridgeLease:

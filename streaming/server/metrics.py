@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ossicle.runtime.budget import Ledger
     from ossicle.streaming.messages import Status
-    from ossicle.streaming.seam import EngineFigures
+    from ossicle.streaming.session.seam import EngineFigures
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 

@@ -30,7 +30,7 @@ from ossicle.streaming.messages import (
     TaskTotals,
     WirePacket,
 )
-from ossicle.streaming.outbox import Outbox
+from ossicle.streaming.session.outbox import Outbox
 
 STAGES = ("wait", "queue", "batch", "compute", "post", "total")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue, to_json_line
-from ossicle.streaming.device import Microphone
+from ossicle.streaming.client.device import Microphone
 
 
 def caption_microphone(

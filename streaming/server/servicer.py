@@ -14,14 +14,15 @@ import grpc
 from ossicle.streaming import messages as m
 from ossicle.streaming import wire
 from ossicle.streaming.captions.cue import Cue
-from ossicle.streaming.failures import Closing, failure_of
+from ossicle.streaming.failures import Closing, Denied, failure_of
 from ossicle.streaming.proto import ossicle_pb2 as pb
 from ossicle.streaming.proto import ossicle_pb2_grpc
-from ossicle.streaming.security import Denied, Grant, TokenFile
-from ossicle.streaming.service import Caller, Service
-from ossicle.streaming.spans import span
-from ossicle.streaming.wire_cue import cue_to_pb
-from ossicle.streaming.wire_status import code, to_trailer
+from ossicle.streaming.server.caller import Caller
+from ossicle.streaming.server.security import Grant, TokenFile
+from ossicle.streaming.server.service import Service
+from ossicle.streaming.server.spans import span
+from ossicle.streaming.wire.cue import cue_to_pb
+from ossicle.streaming.wire.failure import code, to_trailer
 
 log = logging.getLogger("ossicle.server")
 SERVICE = "ossicle.v1.Ossicle"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import time
@@ -14,18 +13,18 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ossicle.runtime.engine import Engine, EngineSettings
+from ossicle.runtime.engine import Engine
 from ossicle.runtime.errors import WireError
-from ossicle.runtime.model import Model
-from ossicle.streaming.config import BUILT_IN, Settings
-from ossicle.streaming.enginebridge import EngineBridge
-from ossicle.streaming.metrics import Metrics
 from ossicle.streaming.proto import ossicle_pb2_grpc
-from ossicle.streaming.resume import SnapshotStore
-from ossicle.streaming.seam import StreamEngine
-from ossicle.streaming.security import TokenFile, check_exposure, is_loopback, read_pem
-from ossicle.streaming.service import Service
-from ossicle.streaming.servicer import SERVICE, Servicer
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.metrics import Metrics
+from ossicle.streaming.server.models import load_models, make_engine
+from ossicle.streaming.server.security import TokenFile, check_exposure, is_loopback, read_pem
+from ossicle.streaming.server.service import Service
+from ossicle.streaming.server.servicer import SERVICE, Servicer
+from ossicle.streaming.session.bridge import EngineBridge
+from ossicle.streaming.session.seam import StreamEngine
+from ossicle.streaming.session.store import SnapshotStore
 
 log = logging.getLogger("ossicle.server")
 
@@ -44,34 +43,6 @@ def transport_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.max_connection_age_grace_ms", int(1000 * settings.drain_s)),
     ]
-
-
-def load_models(settings: Settings) -> dict[str, Model]:
-    """Return the models that the settings name, or every built-in that is there.
-
-    Raises:
-        BundleError: one of those named cannot be read.
-        WireError: there is none at all.
-    """
-    from ossicle.runtime.bundle import find_bundle
-    from ossicle.runtime.errors import BundleError
-
-    names = list(settings.models)
-    if not names:
-        for name in BUILT_IN:
-            with contextlib.suppress(BundleError):
-                find_bundle(name)
-                names.append(name)
-    if not names:
-        raise WireError("no model is installed; name one with --models, or `ossicle pull` one")
-    models = [Model.load(name, settings.backend, settings.threads) for name in names]
-    return {model.name: model for model in models}
-
-
-def make_engine(models: dict[str, Model], settings: Settings) -> Engine:
-    """Return an engine for ``models`` with the limits of ``settings``."""
-    slots = min(4 * settings.max_streams, 4096)
-    return Engine(models, EngineSettings(max_streams=slots, inbox_ms=float(settings.ring_ms)))
 
 
 class Server:

@@ -11,10 +11,10 @@ import numpy as np
 from ossicle.runtime.audio import AudioFormat, Chunk, Samples, scrub
 from ossicle.runtime.errors import WireError
 from ossicle.runtime.resample import Resampler
-from ossicle.streaming.coded import CodedReader
 from ossicle.streaming.encodings import PCM_WIDTH, PcmReader
 from ossicle.streaming.messages import AudioIn, Config, Gap
-from ossicle.streaming.seam import Lease
+from ossicle.streaming.session.coded import CodedReader
+from ossicle.streaming.session.seam import Lease
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
 SLICE_MS = 100  # a long message is handed on in pieces of at most this much audio

@@ -10,7 +10,7 @@ from typing import Any
 from ossicle.runtime import snapshot
 from ossicle.runtime.errors import SnapshotError
 from ossicle.streaming import messages as m
-from ossicle.streaming.resume import SnapshotStore
+from ossicle.streaming.session.store import SnapshotStore
 
 PATIENCE_S = 1.0  # for the engine to export every task
 UNACKNOWLEDGED = 3  # checkpoints that may wait for the client's word

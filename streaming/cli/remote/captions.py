@@ -1,0 +1,67 @@
+"""Captions of a file or pipe, made by a server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ossicle.runtime.errors import AudioError
+from ossicle.streaming import messages as m
+from ossicle.streaming.captions.cue import Cue, Op, Priority
+from ossicle.streaming.cli.options import Remote
+from ossicle.streaming.cli.remote.drive import chained, drive, narrow
+
+
+def caption_remote(
+    remote: Remote,
+    source: str,
+    out: str,
+    format: str,
+    options: Any,
+    model: str,
+    rate_hz: int,
+    channels: int,
+) -> dict[str, Any]:
+    """Caption a file or pipe into a sink; see ``captions.commands.caption_file``."""
+    import sys
+
+    from ossicle.streaming.captions.commands import caption_format, read_audio
+    from ossicle.streaming.captions.sinks import Outlets, file_sink
+
+    form = caption_format(None if out == "-" else out, format or None)
+    chunks = read_audio(source, rate_hz or None, channels, sys.stdin.buffer)
+    sinks = Outlets({form: file_sink(form, sys.stdout.buffer if out == "-" else out)},
+                    when_full="wait")  # fmt: skip
+    asked = {
+        "min_score": options.min_score,
+        "labels": options.labels,
+        "alerts_only": options.alerts_only,
+        "language": options.lang,
+        "style": options.style,
+    }
+    spec = m.TaskSpec("caption", model=model, options=asked)
+    told = {"seconds": 0.0, "cues": 0, "alerts": 0}
+
+    async def run() -> None:
+        async with remote.connect() as client:
+            first = await asyncio.to_thread(next, chunks, None)
+            if first is None:
+                raise AudioError(f"{source} holds no audio")
+            pieces = chained(first, chunks)
+            form = first.format
+            wide = form.channels if form.channels <= 2 else 1
+            stream = client.stream(spec, rate_hz=form.rate_hz, channels=wide, live=False)
+            async for response in drive(stream, narrow(pieces, wide)):
+                body = response.body
+                if isinstance(body, Cue):
+                    sinks.put(body)
+                    told["cues"] += body.op is Op.OPEN
+                    told["alerts"] += body.op is Op.OPEN and body.priority is Priority.ALERT
+                elif isinstance(body, m.Ended):
+                    told["seconds"] = body.samples / form.rate_hz
+
+    try:
+        asyncio.run(run())
+    finally:
+        sinks.close()
+    return told

@@ -1,0 +1,1 @@
+"""The server: settings, who may come in, the service over all streams, and its gRPC face."""

@@ -1,0 +1,220 @@
+"""What becomes of each request of one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from ossicle.runtime.errors import WireError
+from ossicle.streaming import messages as m
+from ossicle.streaming.failures import Closing
+from ossicle.streaming.session.coded import CodedReader
+from ossicle.streaming.session.drift import ClockWatch
+from ossicle.streaming.session.inlet import Refused
+from ossicle.streaming.session.limits import Rate, check_size
+from ossicle.streaming.session.seam import Lease
+
+if TYPE_CHECKING:
+    from ossicle.streaming.session.session import Session
+
+FULL_WAIT_S = 0.002  # between two tries at a full lease
+
+
+class Intake:
+    """Takes requests one by one, and counts them; audio goes through the inlet to the leases."""
+
+    def __init__(self, session: Session, rate: Rate, drift_ppm: float) -> None:
+        self._session, self._rate = session, rate
+        self._clock = ClockWatch(drift_ppm)
+        self.bytes_in = self.messages_in = self.packets_in = 0
+        self.ended = False  # `end` came
+        self._bad_said = False
+        self._credited = 0  # how far the client may send
+        self._packet_position = 0
+
+    async def take(self, request: m.Request) -> None:
+        """Do what a request asks for.
+
+        Raises:
+            OssicleError: it is wrong, or too much.
+        """
+        self.messages_in += 1
+        if type(request) is m.AudioIn:
+            await self._audio(request)
+            return
+        session = self._session
+        match request:
+            case m.PacketsIn():
+                await self._packets(request)
+            case m.Credit(until):
+                session.outbox.grant(until)
+            case m.Marker():
+                session.marks.send(request, session.inlet.position, session.branches.values())
+            case m.Query(text, task):
+                self._one(task, "separate", "query").update({"query": text})
+            case m.LossReport(lost, _, task):
+                self._one(task, "encode", "loss").update({"loss": min(1.0, max(0.0, lost))})
+            case m.Acknowledge(number):
+                if session.checkpoints is not None:
+                    session.checkpoints.acknowledged(number)
+            case m.End():
+                self.ended = True
+            case m.Config():
+                raise WireError(
+                    "a second config; it comes first and exactly once. Open another stream",
+                    field="config",
+                )
+
+    def _one(self, task: str, kind: str, field: str) -> Lease:
+        """Return the lease of the task meant by name, or of the only one of its kind."""
+        branches = self._session.branches
+        found = [
+            b for name, b in branches.items() if b.spec.kind == kind and (not task or name == task)
+        ]
+        if len(found) != 1:
+            raise WireError(
+                f"{field} for {task or 'an unnamed task'}, but {len(found)} {kind} tasks fit; the "
+                f"stream has {', '.join(branches)}",
+                field=f"{field}.task",
+            )
+        return found[0].opened
+
+    # -- audio ----------------------------------------------------------------------------------
+
+    async def _audio(self, message: m.AudioIn) -> None:
+        arrival = time.monotonic_ns()
+        self._count(len(message.data))
+        session = self._session
+        inlet = session.inlet
+        inlet.place(message)
+        for gap in inlet.gaps:
+            session.outbox.put(m.Response(gap))
+        inlet.gaps.clear()
+        if message.capture_unix_ns:
+            notice = self._clock.saw(arrival, message.capture_unix_ns)
+            if notice is not None:
+                session.outbox.put(m.Response(notice))
+        if inlet.coded is not None:
+            await self._coded(inlet.coded, message.data, arrival)
+        else:
+            await self._push(inlet.read(message.data), arrival)
+        if inlet.bad_samples and not self._bad_said:
+            self._bad_said = True
+            session.notice("BAD_SAMPLES", "samples that are NaN or Inf were silenced")
+        if session.config.credit_ms:
+            self.give_credit()
+        if session.checkpoints is not None and session.checkpoints.due(inlet.position):
+            await session.checkpoint()
+
+    def give_credit(self) -> None:
+        """Tell a client that keeps credit how far it may send: a ring beyond what was taken."""
+        session = self._session
+        ring = session.limits.ring_ms * session.inlet.format.rate_hz // 1000
+        until = session.inlet.position + ring
+        if until - self._credited >= ring // 4:
+            self._credited = until
+            session.outbox.put(m.Response(m.Credit(until)))
+
+    async def _push(self, samples: Any, arrival: int) -> None:
+        session = self._session
+        for chunk in session.inlet.chunks(samples):
+            refused = session.inlet.push(chunk, arrival)
+            if refused:
+                await self._retry(refused, arrival)
+            if not session.live:
+                await self._yield()
+            if session.over:
+                return
+
+    async def _yield(self) -> None:
+        """Let the others work, and wait where answers have piled up; for streams not live."""
+        if self._session.outbox.full:
+            await self._session.outbox.room()
+        await asyncio.sleep(0)
+
+    async def _retry(self, refused: list[Refused], arrival: int) -> None:
+        """Wait until full leases have taken what they refused; for streams that are not live."""
+        session = self._session
+        blocked: set[int] = set()
+        while refused and not session.over:
+            await asyncio.sleep(FULL_WAIT_S)
+            if session.outbox.full:
+                await session.outbox.room()
+            blocked.clear()
+            left: list[Refused] = []
+            for lease, chunk in refused:
+                if id(lease) in blocked or not lease.push(chunk, arrival):
+                    blocked.add(id(lease))
+                    left.append((lease, chunk))
+            refused = left
+
+    async def _coded(self, coded: CodedReader, data: bytes, arrival: int) -> None:
+        while data and not self._session.over:
+            data = data[coded.put(data) :]
+            await self._take_coded(coded, arrival)
+            if data:
+                await asyncio.sleep(FULL_WAIT_S)
+
+    async def _take_coded(self, coded: CodedReader, arrival: int) -> None:
+        for samples in coded.take():
+            self._session.inlet.adopt_header()
+            await self._push(samples, arrival)
+
+    # -- packets --------------------------------------------------------------------------------
+
+    async def _packets(self, message: m.PacketsIn) -> None:
+        arrival, session = time.monotonic_ns(), self._session
+        lease = self._one(message.task, "decode", "packets")
+        self._count(sum(len(p.data) for p in message.packets))
+        for packet in message.packets:
+            while not lease.push(packet.data, arrival) and not session.over:  # noqa: ASYNC110
+                await asyncio.sleep(FULL_WAIT_S)
+            self.packets_in += 1
+            if not session.live:
+                await self._yield()
+        if session.checkpoints is not None and session.checkpoints.due(self._reached(message)):
+            await session.checkpoint()
+
+    def _reached(self, message: m.PacketsIn) -> int:
+        """Return how far the packets reach, on the client's clock; used to time checkpoints."""
+        if message.packets:
+            last = message.packets[-1]
+            self._packet_position = max(self._packet_position, last.start_sample + last.samples)
+        return max(self._session.inlet.position, self._packet_position)
+
+    def _count(self, size: int) -> None:
+        session = self._session
+        check_size(size, session.limits.max_message_bytes, "audio.data")
+        self.bytes_in += size
+        late = self._rate.take(size, time.monotonic()) if session.live else 0.0
+        if late > 0:
+            raise Closing(
+                f"{self._rate.per_second:g} bytes a second are allowed, averaged over 10 s; this "
+                "stream sent more. Live audio comes at its own pace; for files say pace FILE",
+                reason="RATE",
+                retry_after_ms=1000,
+            )
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """Push what is held, and ask every lease for its tail."""
+        arrival, session = time.monotonic_ns(), self._session
+        inlet = session.inlet
+        if inlet.coded is not None:
+            inlet.coded.end()
+            while not inlet.coded.over and not session.over:
+                await self._take_coded(inlet.coded, arrival)
+                await asyncio.sleep(FULL_WAIT_S)
+            await self._take_coded(inlet.coded, arrival)
+        refused = inlet.finish(arrival)
+        if refused:
+            await self._retry(refused, arrival)
+        total = inlet.position
+        for branch in session.branches.values():
+            outlet = branch.outlet
+            if branch.spec.kind != "decode":
+                outlet.limit = -(-total * outlet.output_rate_hz // outlet.client_rate_hz)
+            if branch.lease is not None:
+                branch.lease.flush()
