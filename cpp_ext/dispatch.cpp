@@ -7,6 +7,12 @@
 #include <sys/auxv.h>
 #endif
 
+#if defined(OSSICLE_HAS_amx)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "table.hpp"
 
 namespace ossicle {
@@ -19,6 +25,9 @@ OSSICLE_DECLARE(base)
 OSSICLE_DECLARE(avx2)
 OSSICLE_DECLARE(avx512)
 OSSICLE_DECLARE(avx512bf16)
+#endif
+#ifdef OSSICLE_HAS_amx
+OSSICLE_DECLARE(amx)
 #endif
 #ifdef OSSICLE_HAS_neondot
 OSSICLE_DECLARE(neondot)
@@ -41,6 +50,28 @@ bool has_avx512() {
 bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 
+#if defined(OSSICLE_HAS_amx)
+// Tiles need the processor, the kernel's support for their state, and leave for this process to use it
+// (Linux 5.16: Documentation/arch/x86/xstate.rst); asked for once, refused for good.
+bool ask_for_tiles() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!has_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  if ((d & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8)) return false;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & (1u << 27))) return false;  // OSXSAVE: xgetbv may be asked
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr unsigned kStates = (1u << 17) | (1u << 18);  // tile shapes, tile data
+  if ((low & kStates) != kStates) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+bool has_tiles() {
+  static const bool has = ask_for_tiles();
+  return has;
+}
+#endif
+
 #if defined(__aarch64__)
 bool has_dot() {
 #if defined(__linux__)
@@ -52,6 +83,9 @@ bool has_dot() {
 #endif
 
 constexpr Offer kOffers[] = {  // best first
+#ifdef OSSICLE_HAS_amx
+    {&isa_amx::functions, has_tiles},
+#endif
 #ifdef OSSICLE_HAS_avx2
     {&isa_avx512bf16::functions, has_bf16},
     {&isa_avx512::functions, has_avx512},

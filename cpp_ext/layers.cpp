@@ -19,10 +19,17 @@ std::int64_t wrap(std::int64_t n, std::int64_t m) { return ((n % m) + m) % m; }
 
 }  // namespace
 
+void* gemm_room(std::size_t bytes) {
+  static thread_local Scratch room;  // apart from Scratch::here(), where the pointers to the rows lie
+  room.begin(bytes);
+  return room.take<unsigned char>(bytes);
+}
+
 PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps, std::int64_t C, const float* bias,
                            Weights kind, float input_scale)
     : taps_(taps), C_(C), padded_(round_up(C, pack_of(kind))) {
-  const std::int64_t pack = pack_of(kind), Kp = taps * padded_, Mp = round_up(M, 16);
+  const std::int64_t pack = pack_of(kind), K = taps * padded_, Mp = round_up(M, 16);
+  const std::int64_t Kp = kind == Weights::f32 ? K : round_up(K, 16 * pack);
   // A prefetch runs up to 2 KiB ahead of the weights: harmless on the processor, but it stays inside here.
   data_ = Array<unsigned char>(Mp * Kp * (4 / pack) + 4096);
   if (bias) {
@@ -47,26 +54,18 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
         else data_[at] = static_cast<unsigned char>(128 + (scale > 0.0f ? std::lrint(w / scale) : 0));
       }
   }
-  matrix_ = {M, Kp, Mp, Kp, kind, data_.get(), bias ? bias_.get() : nullptr,
+  matrix_ = {M, K, Mp, Kp, kind, data_.get(), bias ? bias_.get() : nullptr,
              kind == Weights::i8 ? scale_.get() : nullptr, kind == Weights::i8 ? 1.0f / input_scale : 0.0f};
 }
 
 void PackedMatrix::convert(const float* from, void* to) const {
   if (matrix_.kind == Weights::f32) {
     std::copy_n(from, C_, static_cast<float*>(to));
-  } else if (matrix_.kind == Weights::bf16) {
-    auto* out = static_cast<std::uint16_t*>(to);
-    for (std::int64_t c = 0; c < C_; ++c) out[c] = to_bf16(from[c]);
-    for (std::int64_t c = C_; c < padded_; ++c) out[c] = 0;
-  } else {
-    auto* out = static_cast<std::int8_t*>(to);
-    for (std::int64_t c = 0; c < C_; ++c) {
-      const float v = from[c] * matrix_.input_inverse;
-      const float bounded = v > -127.0f ? (v < 127.0f ? v : 127.0f) : (v == v ? -127.0f : 0.0f);
-      out[c] = static_cast<std::int8_t>(static_cast<std::int32_t>((bounded + 12582912.0f) - 12582912.0f));
-    }
-    for (std::int64_t c = C_; c < padded_; ++c) out[c] = 0;
+    return;
   }
+  table().narrow(from, C_, matrix_.kind, matrix_.input_inverse, to);
+  const std::size_t bytes = item();
+  std::memset(static_cast<unsigned char*>(to) + C_ * bytes, 0, (padded_ - C_) * bytes);
 }
 
 void conv_step(const PackedMatrix& w, const ConvStep& s) {

@@ -42,6 +42,7 @@ constexpr std::int64_t kSearchTile = 8;  // scores of a tile over 1024 codes sta
 enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2 };
 
 // A matrix [M, K] packed in groups of 16 rows: [Mp/16, Kp, 16] (K in pairs for bf16, in fours and + 128 for int8).
+// Kp is K rounded up to 64 bytes of inputs for bf16 and int8, so that a group is a whole number of tiles.
 struct Matrix {
   std::int64_t M, K, Mp, Kp;
   Weights kind;
@@ -71,6 +72,8 @@ struct Table {
 
   void (*snake)(const float* x, const float* alpha, const float* inverse, std::int64_t rows,
                 std::int64_t C, float* out);
+  // n inputs of a product in bf16 or int8 (x * inverse, held to 127; NaN is 0).
+  void (*narrow)(const float* x, std::int64_t n, Weights kind, float inverse, void* out);
   void (*combine)(const float* const* terms, const float* weights, std::int64_t count,
                   std::int64_t n, float* out);
   void (*gru_gates)(const float* xi, const float* hh, std::int64_t H, float* h);
@@ -78,6 +81,9 @@ struct Table {
                   const std::int32_t* length, const float* weights, std::int64_t stride,
                   std::int64_t mels, int power, float offset, float floor, float log_scale, float* out);
 };
+
+// Memory of this thread for the inputs of a product; grows to the largest seen, on a 64-byte boundary.
+void* gemm_room(std::size_t bytes);
 
 const Table& table();                    // the best for this processor, or the one chosen
 bool choose(const char* name);           // false if it is unknown or the processor lacks it

@@ -4,6 +4,7 @@
 // from where they lie (one pointer per tap). Every frame count adds in the same order, so a result does
 // not depend on how many frames or streams came with it.
 #include "kernels.hpp"
+#include "tiles.hpp"
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
 #endif
@@ -141,10 +142,130 @@ void dispatch(const Job& j, std::int64_t frames) {
   panel<K, F>(j);
 }
 
+#if defined(__AMX_TILE__)
+
+// Up to 16 frames against four groups at once: frames are the rows of the left tile, 64 bytes of their inputs
+// its columns; a kibibyte of packed weights is the right tile as it lies. One path for every frame count,
+// since the tiles add in an order of their own.
+#define OSSICLE_PRODUCT(sum, right)                      \
+  do {                                                   \
+    if constexpr (kInteger) _tile_dpbsud(sum, 4, right); \
+    else _tile_dpbf16ps(sum, 4, right);                  \
+  } while (0)
+
+template <bool kInteger>
+struct Tiles {
+  static constexpr int kGroups = 4;
+  static constexpr int kItem = kInteger ? 1 : 2;
+
+  // Rows a whole number of pages apart would share one set of the cache.
+  OSSICLE_INLINE std::int64_t apart(const Matrix& m) { return m.Kp * kItem + 64; }
+
+  OSSICLE_INLINE void run(const char* x, std::int64_t depth, const char* w, std::int64_t bytes, int groups,
+                          void* sums) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (std::int64_t c = 0; c < depth; c += 64, w += 1024) {
+      _tile_loadd(4, x + c, depth + 64);
+      _tile_loadd(5, w, 64);
+      OSSICLE_PRODUCT(0, 5);
+      if (groups > 1) {
+        _tile_loadd(6, w + bytes, 64);
+        OSSICLE_PRODUCT(1, 6);
+      }
+      if (groups > 2) {
+        _tile_loadd(7, w + 2 * bytes, 64);
+        OSSICLE_PRODUCT(2, 7);
+      }
+      if (groups > 3) {
+        _tile_loadd(5, w + 3 * bytes, 64);
+        OSSICLE_PRODUCT(3, 5);
+      }
+    }
+    char* to = static_cast<char*>(sums);
+    _tile_stored(0, to, 256);
+    if (groups > 1) _tile_stored(1, to + 64, 256);
+    if (groups > 2) _tile_stored(2, to + 128, 256);
+    if (groups > 3) _tile_stored(3, to + 192, 256);
+  }
+
+  static void panel(const Matrix& m, const char* x, const std::int32_t* offsets, std::int64_t frames, std::int64_t g,
+                    float* out, std::int64_t out_stride) {
+    alignas(64) std::int32_t sums[16][64];
+    const std::int64_t depth = m.Kp * kItem, bytes = m.Kp * G * kItem;
+    const int groups = static_cast<int>(m.Mp / G - g < kGroups ? m.Mp / G - g : kGroups);
+    const char* w = static_cast<const char*>(m.data) + g * bytes;
+    if (groups == kGroups) run(x, depth, w, bytes, kGroups, sums);
+    else run(x, depth, w, bytes, groups, sums);
+    for (std::int64_t f = 0; f < frames; ++f)
+      for (int i = 0; i < groups; ++i) {
+        const std::int64_t row = (g + i) * G;
+        const vi raw = loadi(sums[f] + i * G);
+        vf y = kInteger ? tofloat(raw - alli(offsets[f])) * load(m.scale + row) : floats(raw);
+        if (m.bias) y += load(m.bias + row);
+        if (row + L <= m.M) store(out + f * out_stride + row, y);
+        else if (row < m.M) store_part(out + f * out_stride + row, y, m.M - row);
+      }
+  }
+
+  // The inputs of the frames one after another, each padded to whole tiles; returns 128 times the sum of bytes.
+  static void gather(const Matrix& m, const void* const* rows, std::int64_t frames, std::int64_t taps,
+                     std::int64_t width, char* x, std::int32_t* offsets) {
+    const std::int64_t depth = m.Kp * kItem, used = taps * width * kItem;
+    for (std::int64_t f = 0; f < frames; ++f) {
+      char* to = x + f * apart(m);
+      for (std::int64_t t = 0; t < taps; ++t)
+        __builtin_memcpy(to + t * width * kItem, rows[f * taps + t], width * kItem);
+      __builtin_memset(to + used, 0, depth - used);
+      if constexpr (kInteger) {
+        __m512i total = _mm512_setzero_si512();
+        for (std::int64_t c = 0; c < depth; c += 64)
+          total = _mm512_dpbusd_epi32(total, _mm512_set1_epi8(1), _mm512_loadu_si512(to + c));
+        offsets[f] = 128 * _mm512_reduce_add_epi32(total);
+      }
+    }
+  }
+
+  static void gemm(const Matrix& m, const void* const* rows, std::int64_t F, std::int64_t taps, std::int64_t width,
+                   float* out, std::int64_t out_stride) {
+    constexpr std::int64_t kHeld = 64;  // frames whose inputs are gathered at once
+    std::int32_t offsets[kHeld];
+    const std::int64_t depth = apart(m);
+    char* x = static_cast<char*>(gemm_room(static_cast<std::size_t>((F < kHeld ? F : kHeld) * depth)));
+    const TileScope scope;
+    std::int64_t shaped = 0;
+    for (std::int64_t f0 = 0; f0 < F; f0 += kHeld) {
+      const std::int64_t held = F - f0 < kHeld ? F - f0 : kHeld;
+      gather(m, rows + f0 * taps, held, taps, width, x, offsets);
+      for (std::int64_t g = 0; g < m.Mp / G; g += kGroups)
+        for (std::int64_t f = 0; f < held; f += 16) {
+          const std::int64_t frames = held - f < 16 ? held - f : 16;
+          if (frames != shaped) {
+            TileShapes shapes;
+            for (int c = 0; c < 5; ++c) shapes.set(c, frames, 64);
+            for (int right = 5; right < 8; ++right) shapes.set(right, 16, 64);
+            shapes.load();
+            shaped = frames;
+          }
+          settle();
+          panel(m, x + f * depth, offsets + f, frames, g, out + (f0 + f) * out_stride, out_stride);
+        }
+    }
+  }
+};
+
+#endif
+
 }  // namespace
 
 void gemm(const Matrix& m, const void* const* rows, std::int64_t F, std::int64_t taps, std::int64_t width,
           float* out, std::int64_t out_stride) {
+#if defined(__AMX_TILE__)
+  if (m.kind == Weights::bf16) return Tiles<false>::gemm(m, rows, F, taps, width, out, out_stride);
+  if (m.kind == Weights::i8 && F >= 4) return Tiles<true>::gemm(m, rows, F, taps, width, out, out_stride);
+#endif
   for (std::int64_t f = 0; f < F; f += kFrames) {
     const Job job{m, rows + f * taps, taps, width, out + f * out_stride, out_stride};
     const std::int64_t frames = F - f < kFrames ? F - f : kFrames;

@@ -12,6 +12,7 @@ void attend(const float* q, const float* keys, const float* values, std::int64_t
             std::int64_t first, std::int64_t count, std::int64_t width, float scale, float* out);
 void snake(const float* x, const float* alpha, const float* inverse, std::int64_t rows,
            std::int64_t C, float* out);
+void narrow(const float* x, std::int64_t n, Weights kind, float inverse, void* out);
 void combine(const float* const* terms, const float* weights, std::int64_t count, std::int64_t n,
              float* out);
 void gru_gates(const float* xi, const float* hh, std::int64_t H, float* h);

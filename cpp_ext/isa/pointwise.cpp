@@ -25,6 +25,39 @@ void snake(const float* x, const float* alpha, const float* inverse, std::int64_
     });
 }
 
+void narrow(const float* x, std::int64_t size, Weights kind, float inverse, void* out) {
+  if (kind == Weights::bf16) {  // to nearest even; NaN stays NaN
+    auto* to = static_cast<std::uint16_t*>(out);
+    typedef std::uint16_t vh __attribute__((vector_size(2 * L), aligned(1), may_alias));
+    std::int64_t i = 0;
+    for (; i + L <= size; i += L) {
+      const vf v = load(x + i);
+      const vi u = bits(v);
+      const vi rounded = u + 0x7fff + ((u >> 16) & 1);
+      const vi kept = ((v != v) ? (u | 0x400000) : rounded) >> 16;
+      *reinterpret_cast<vh*>(to + i) = __builtin_convertvector(kept, vh);
+    }
+    if (i < size) {
+      std::uint16_t last[L];
+      float rest[L] = {};
+      for (std::int64_t j = i; j < size; ++j) rest[j - i] = x[j];
+      narrow(rest, L, kind, inverse, last);
+      for (std::int64_t j = i; j < size; ++j) to[j] = last[j - i];
+    }
+    return;
+  }
+  auto* to = static_cast<std::int8_t*>(out);
+  typedef std::int8_t vb __attribute__((vector_size(L), aligned(1), may_alias));
+  each(size, [&](std::int64_t i, std::int64_t n) __attribute__((always_inline)) {
+    const vf v = get(x + i, n) * inverse;
+    const vf whole = nearest(pick(v < all(-127.0f), all(-127.0f), pick(v > all(127.0f), all(127.0f), v)));
+    const vi q = toint(pick(v != v, vf{}, whole));  // NaN counts as 0
+    const vb narrowed = __builtin_convertvector(q, vb);
+    if (n == L) *reinterpret_cast<vb*>(to + i) = narrowed;
+    else for (std::int64_t j = 0; j < n; ++j) to[i + j] = narrowed[j];
+  });
+}
+
 void combine(const float* const* terms, const float* weights, std::int64_t count, std::int64_t size, float* out) {
   each(size, [&](std::int64_t i, std::int64_t n) __attribute__((always_inline)) {
     vf y = weights[0] * get(terms[0] + i, n);

@@ -11,5 +11,5 @@ constexpr bool kIntegerDot = true;
 constexpr bool kIntegerDot = false;
 #endif
 const Table functions = {OSSICLE_TEXT(OSSICLE_ISA), OSSICLE_LANES, kIntegerDot, search, gemm, attend,
-                         snake, combine, gru_gates, log_mel};
+                         snake, narrow, combine, gru_gates, log_mel};
 }  // namespace ossicle::OSSICLE_NS

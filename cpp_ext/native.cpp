@@ -1,0 +1,442 @@
+#include "native.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+
+#include "table.hpp"
+
+namespace ossicle {
+#define OSSICLE_DECLARE(isa) \
+  namespace isa_##isa {      \
+  extern const native::StepTable step_functions; \
+  }
+OSSICLE_DECLARE(base)
+#ifdef OSSICLE_HAS_avx2
+OSSICLE_DECLARE(avx2)
+OSSICLE_DECLARE(avx512)
+OSSICLE_DECLARE(avx512bf16)
+#endif
+#ifdef OSSICLE_HAS_neondot
+OSSICLE_DECLARE(neondot)
+#endif
+}  // namespace ossicle
+
+namespace ossicle::native {
+
+const StepTable& step_table() {
+  static const StepTable* const known[] = {
+      &isa_base::step_functions,
+#ifdef OSSICLE_HAS_avx2
+      &isa_avx2::step_functions, &isa_avx512::step_functions, &isa_avx512bf16::step_functions,
+#endif
+#ifdef OSSICLE_HAS_neondot
+      &isa_neondot::step_functions,
+#endif
+  };
+  const char* name = table().name;
+  for (const StepTable* t : known)
+    if (!std::strcmp(t->name, name)) return *t;
+  return *known[0];
+}
+
+namespace {
+
+constexpr std::int64_t kPanel = 64, kGroup = 16;
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
+void need(bool fine, const char* what) {
+  if (!fine) refuse(what);
+}
+
+std::uint16_t to_bf16(float v) {  // to nearest even; NaN stays NaN
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(v);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40);
+  return static_cast<std::uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+bool same_shape(const View& a, const View& b, int dims, int skip_b = 0) {
+  for (int i = 0; i < dims; ++i)
+    if (a.shape[i] != b.shape[i + skip_b]) return false;
+  return true;
+}
+
+bool inner_unit(const View& v) { return v.rank > 0 && (v.shape[v.rank - 1] == 1 || v.stride[v.rank - 1] == 1); }
+
+}  // namespace
+
+int Plan::add_buffer(Home home, std::int64_t size, std::int64_t place) {
+  need(home != Home::constant && home <= Home::output, "a buffer is scratch, a state, an input or an output");
+  need(size > 0 && size <= kMostFloats, "a buffer's size cannot be");
+  need(place >= 0 && place <= kMostFloats, "a buffer's place cannot be");
+  need(buffers_.size() < 1u << 20, "too many buffers");
+  buffers_.push_back({home, size, place});
+  if (home == Home::scratch) arena_ = std::max(arena_, place + size);
+  return static_cast<int>(buffers_.size()) - 1;
+}
+
+int Plan::add_constant(const float* values, std::int64_t size) {
+  need(size > 0 && size <= kMostFloats, "a constant's size cannot be");
+  Array<float> held(size);
+  std::copy_n(values, size, held.get());
+  constants_.push_back(std::move(held));
+  buffers_.push_back({Home::constant, size, static_cast<std::int64_t>(constants_.size()) - 1});
+  return static_cast<int>(buffers_.size()) - 1;
+}
+
+std::size_t Plan::add_weights(const float* rows, std::int64_t K, std::int64_t N, const float* bias,
+                              const std::vector<std::int64_t>& widths, bool half) {
+  need(K > 0 && N > 0 && K <= kMostFloats && N <= kMostFloats && K * N <= kMostFloats, "a matrix cannot have this size");
+  std::int64_t sum = 0, steps = 0;
+  for (const std::int64_t w : widths) {
+    need(w > 0 && w <= K - sum, "the parts do not add up to K");
+    sum += w;
+    steps += half ? (w + 1) / 2 : w;
+  }
+  need(sum == K, "the parts do not add up to K");
+  Weights16 made;
+  made.K = K, made.N = N, made.half = half, made.widths = widths;
+  const std::int64_t Np = (N + kGroup - 1) / kGroup * kGroup;
+  made.bias = Array<float>(Np);
+  if (bias) std::copy_n(bias, N, made.bias.get());
+  made.data = Array<unsigned char>(steps * Np * 4);
+  float* const whole = reinterpret_cast<float*>(made.data.get());
+  std::uint16_t* const halves = reinterpret_cast<std::uint16_t*>(made.data.get());
+  for (std::int64_t column = 0; column < N; ++column) {
+    const std::int64_t panel = column / kPanel, wide = std::min(kPanel, Np - panel * kPanel);
+    const std::int64_t base = panel * kPanel * steps, at = column % kPanel;
+    std::int64_t k = 0, step = 0;
+    for (const std::int64_t w : widths)
+      for (std::int64_t c = 0; c < w; ++c, ++k) {
+        const float value = rows[k * N + column];
+        if (half) {
+          halves[2 * (base + step * wide + at) + c % 2] = to_bf16(value);
+          step += c % 2 == 1 || c + 1 == w;
+        } else {
+          whole[base + step++ * wide + at] = value;
+        }
+      }
+  }
+  weights_.push_back(std::move(made));
+  return weights_.size() - 1;
+}
+
+std::size_t Plan::weight_bytes() const {
+  std::size_t n = 0;
+  for (const Weights16& w : weights_) n += w.data.size() + w.bias.size() * sizeof(float);
+  for (const auto& c : constants_) n += c.size() * sizeof(float);
+  return n;
+}
+
+void Plan::check(const View& v, const char* what, bool written) const {
+  const std::string name = what;
+  if (v.buffer < 0 || v.buffer >= static_cast<int>(buffers_.size())) refuse(name + ": no such buffer");
+  const Buffer& b = buffers_[v.buffer];
+  if (written && (b.home == Home::constant || b.home == Home::input || b.home == Home::state_in))
+    refuse(name + ": this buffer is not written by steps");
+  if (v.rank < 0 || v.rank > kRank) refuse(name + ": rank out of range");
+  if (v.offset < 0 || v.offset >= b.size) refuse(name + ": offset outside the buffer");
+  std::int64_t last = v.offset;
+  for (int i = 0; i < v.rank; ++i) {
+    if (v.shape[i] < 1 || v.shape[i] > kMostFloats || v.stride[i] < 0 || v.stride[i] > kMostFloats)
+      refuse(name + ": shape or stride out of range");
+    if (v.stride[i] && v.shape[i] - 1 > (b.size - 1 - last) / v.stride[i]) refuse(name + ": reaches outside the buffer");
+    last += (v.shape[i] - 1) * v.stride[i];
+    if (written && v.shape[i] > 1 && v.stride[i] == 0) refuse(name + ": written twice in one place");
+  }
+}
+
+void Plan::add(MapStep step) {
+  need(step.op >= Map::copy && step.op < Map::count, "no such operator");
+  check(step.out, "map out", true);
+  check(step.a, "map a", false);
+  need(step.a.rank == step.out.rank && same_shape(step.out, step.a, step.out.rank), "map: shapes differ");
+  const bool two = static_cast<int>(step.op) >= kFirstOfTwo;
+  need(two == (step.b.buffer >= 0), "map: wrong number of operands");
+  if (two) {
+    check(step.b, "map b", false);
+    need(step.b.rank == step.out.rank && same_shape(step.out, step.b, step.out.rank), "map: shapes differ");
+  }
+  steps_.push_back({Kind::map, maps_.size()});
+  maps_.push_back(step);
+}
+
+void Plan::add(GemmStep step) {
+  need(step.weights < weights_.size(), "gemm: no such weights");
+  const Weights16& w = weights_[step.weights];
+  check(step.out, "gemm out", true);
+  need(step.out.rank >= 1 && inner_unit(step.out) && step.out.shape[step.out.rank - 1] == w.N,
+       "gemm: out must be [rows, N], the last contiguous");
+  need(step.parts.size() == w.widths.size(), "gemm: parts and weights differ");
+  const int rows = step.out.rank - 1;
+  for (std::size_t i = 0; i < step.parts.size(); ++i) {
+    const View& p = step.parts[i];
+    check(p, "gemm part", false);
+    need(p.rank == step.out.rank && same_shape(step.out, p, rows) && p.shape[rows] == w.widths[i] && inner_unit(p),
+         "gemm: a part must be [rows, width], the last contiguous");
+  }
+  need(step.act >= Act::none && step.act < Act::count, "no such activation");
+  if (step.residual.buffer >= 0) {
+    check(step.residual, "gemm residual", false);
+    need(step.residual.rank == step.out.rank && same_shape(step.out, step.residual, step.out.rank) &&
+             inner_unit(step.residual),
+         "gemm: the residual must be like out");
+  }
+  steps_.push_back({Kind::gemm, gemms_.size()});
+  gemms_.push_back(std::move(step));
+}
+
+void Plan::add(TapsStep step) {
+  check(step.out, "taps out", true);
+  check(step.x, "taps x", false);
+  check(step.w, "taps w", false);
+  check(step.bias, "taps bias", false);
+  const View &o = step.out, &x = step.x;
+  need(o.rank >= 1 && x.rank == o.rank + 1 && same_shape(o, x, o.rank, 1) && inner_unit(o) && inner_unit(x),
+       "taps: x must be [K, rows, C] for out [rows, C]");
+  const std::int64_t C = o.shape[o.rank - 1];
+  need(step.w.rank == 2 && step.w.shape[0] == x.shape[0] && step.w.shape[1] == C && inner_unit(step.w) &&
+           step.bias.rank == 1 && step.bias.shape[0] == C && inner_unit(step.bias) &&
+           buffers_[step.w.buffer].home == Home::constant && buffers_[step.bias.buffer].home == Home::constant,
+       "taps: w must be a constant [K, C], bias a constant [C]");
+  need(step.act >= Act::none && step.act < Act::count, "no such activation");
+  steps_.push_back({Kind::taps, taps_.size()});
+  taps_.push_back(step);
+}
+
+void Plan::add(RowStep step) {
+  need(step.op >= Row::sum && step.op < Row::count, "no such operator");
+  check(step.out, "row out", true);
+  check(step.x, "row x", false);
+  const bool wide = static_cast<int>(step.op) >= kFirstOfRow;
+  const int rows = step.x.rank - 1;
+  need(rows >= 0 && step.out.rank == (wide ? step.x.rank : rows) && same_shape(step.x, step.out, step.out.rank),
+       "row: shapes differ");
+  if (wide) need(inner_unit(step.x) && inner_unit(step.out), "row: the last axis must be contiguous");
+  for (const View* v : {&step.scale, &step.bias})
+    if (v->buffer >= 0) {
+      check(*v, "row scale or bias", false);
+      need(v->rank == 1 && v->shape[0] == step.x.shape[rows] && inner_unit(*v) &&
+               buffers_[v->buffer].home == Home::constant,
+           "row: scale and bias are constants [n]");
+    }
+  steps_.push_back({Kind::row, rows_.size()});
+  rows_.push_back(step);
+}
+
+Run::Run(const Plan& plan, std::int64_t streams, const Outside& outside) : plan_(plan), streams_(streams) {
+  need(streams >= 1 && streams <= kMostStreams, "the number of streams cannot be");
+  need(plan.arena_ <= std::numeric_limits<std::int64_t>::max() / (streams * 8), "too much scratch");
+  arena_ = Array<float>(plan.arena_ * streams + 16);
+  poison();
+  for (int side = 0; side < 2; ++side)
+    for (const Buffer& b : plan.buffers_) {
+      const auto pick = [&](const std::vector<float*>& from) {
+        need(b.place < static_cast<std::int64_t>(from.size()) && from[b.place], "an array is missing");
+        return from[b.place];
+      };
+      switch (b.home) {
+        case Home::constant: base_[side].push_back(const_cast<float*>(plan.constants_[b.place].get())); break;
+        case Home::scratch: base_[side].push_back(arena_.get() + b.place * streams); break;
+        case Home::state_in: base_[side].push_back(pick(outside.states[side])); break;
+        case Home::state_out: base_[side].push_back(pick(outside.states[side ^ 1])); break;
+        case Home::input: base_[side].push_back(pick(outside.inputs)); break;
+        case Home::output: base_[side].push_back(pick(outside.outputs)); break;
+      }
+    }
+  steps_ = plan.steps_;
+  for (const MapStep& s : plan.maps_) bind(s);
+  for (const GemmStep& s : plan.gemms_) bind(s);
+  for (const TapsStep& s : plan.taps_) bind(s);
+  for (const RowStep& s : plan.rows_) bind(s);
+  std::size_t most = 1;
+  for (const BoundGemm& g : gemms_) most = std::max(most, g.at.size() * g.rows);
+  pointers_ = Array<float*>(most);
+}
+
+void Run::poison() { std::fill_n(arena_.get(), arena_.size(), std::numeric_limits<float>::quiet_NaN()); }
+
+std::int64_t Run::stream_stride(int buffer) const {
+  const Buffer& b = plan_.buffers_[buffer];
+  return b.home == Home::constant ? 0 : b.size;
+}
+
+// The index space of `dims` axes and the streams, with as few loops as the strides allow. Sorted: the order of visits is
+// free, so that the first view is walked in order.
+Run::Loop Run::collapse(const std::vector<const View*>& views, int dims, bool sorted) const {
+  struct Axis {
+    std::int64_t count;
+    std::array<std::int64_t, 4> stride{};
+  };
+  std::vector<Axis> axes;
+  Axis streams{streams_, {}};
+  for (std::size_t i = 0; i < views.size(); ++i) streams.stride[i] = stream_stride(views[i]->buffer);
+  axes.push_back(streams);
+  for (int d = 0; d < dims; ++d) {
+    Axis axis{views[0]->shape[d], {}};
+    for (std::size_t i = 0; i < views.size(); ++i) axis.stride[i] = views[i]->stride[d];
+    axes.push_back(axis);
+  }
+  std::erase_if(axes, [](const Axis& a) { return a.count == 1; });
+  if (sorted)
+    std::stable_sort(axes.begin(), axes.end(), [](const Axis& a, const Axis& b) { return a.stride[0] > b.stride[0]; });
+  std::vector<Axis> few;
+  for (const Axis& axis : axes) {
+    bool fits = !few.empty();
+    for (std::size_t i = 0; fits && i < views.size(); ++i) fits = few.back().stride[i] == axis.stride[i] * axis.count;
+    if (fits) few.back().count *= axis.count, few.back().stride = axis.stride;
+    else few.push_back(axis);
+  }
+  Loop loop;
+  if (few.empty()) return loop;
+  loop.inner = few.back().count;
+  loop.inner_stride = few.back().stride;
+  few.pop_back();
+  loop.depth = static_cast<int>(few.size());
+  for (int i = 0; i < loop.depth; ++i) loop.count[i] = few[i].count, loop.stride[i] = few[i].stride;
+  return loop;
+}
+
+void Run::bind(const MapStep& s) {
+  std::vector<const View*> views{&s.out, &s.a};
+  BoundMap made{s.op, s.p, s.q, {}, {}};
+  made.at[0] = {s.out.buffer, s.out.offset};
+  made.at[1] = {s.a.buffer, s.a.offset};
+  if (s.b.buffer >= 0) {
+    views.push_back(&s.b);
+    made.at[2] = {s.b.buffer, s.b.offset};
+  }
+  made.loop = collapse(views, s.out.rank, true);
+  maps_.push_back(made);
+}
+
+void Run::bind(const GemmStep& s) {
+  BoundGemm made{&s, streams_, {}, {}};
+  const int rows = s.out.rank - 1;
+  for (int d = 0; d < rows; ++d) made.rows *= s.out.shape[d];
+  std::vector<const View*> views;
+  for (const View& p : s.parts) views.push_back(&p);
+  views.push_back(&s.out);
+  if (s.residual.buffer >= 0) views.push_back(&s.residual);
+  for (const View* v : views) {
+    made.at.push_back({v->buffer, v->offset});
+    made.loops.push_back(collapse({v}, rows, false));
+  }
+  gemms_.push_back(std::move(made));
+}
+
+void Run::bind(const TapsStep& s) {
+  View x = s.x;  // of the first tap
+  for (int d = 1; d < s.x.rank; ++d) x.shape[d - 1] = s.x.shape[d], x.stride[d - 1] = s.x.stride[d];
+  x.rank = s.x.rank - 1;
+  BoundTaps made{};
+  made.step = &s;
+  made.at[0] = {s.out.buffer, s.out.offset};
+  made.at[1] = {x.buffer, x.offset};
+  made.loop = collapse({&s.out, &x}, s.out.rank - 1, false);
+  made.w = base_[0][s.w.buffer] + s.w.offset;
+  made.bias = base_[0][s.bias.buffer] + s.bias.offset;
+  made.w_stride = s.w.stride[0], made.taps = s.x.shape[0], made.tap_stride = s.x.stride[0];
+  made.width = s.out.shape[s.out.rank - 1];
+  taps_.push_back(made);
+}
+
+void Run::bind(const RowStep& s) {
+  BoundRow made{};
+  made.op = s.op, made.p = s.p;
+  made.at[0] = {s.out.buffer, s.out.offset};
+  made.at[1] = {s.x.buffer, s.x.offset};
+  made.loop = collapse({&s.out, &s.x}, s.x.rank - 1, false);
+  made.scale = s.scale.buffer < 0 ? nullptr : base_[0][s.scale.buffer] + s.scale.offset;
+  made.bias = s.bias.buffer < 0 ? nullptr : base_[0][s.bias.buffer] + s.bias.offset;
+  made.width = s.x.shape[s.x.rank - 1], made.x_stride = s.x.stride[s.x.rank - 1];
+  rows_.push_back(made);
+}
+
+namespace {
+
+// Calls f(offsets) for every index of the loop's outer axes.
+template <class L, class F>
+void visit(const L& loop, F f) {
+  std::array<std::int64_t, kRank + 1> index{};
+  std::array<std::int64_t, 4> offset{};
+  for (;;) {
+    f(offset);
+    int d = loop.depth - 1;
+    for (; d >= 0; --d) {
+      for (int i = 0; i < 4; ++i) offset[i] += loop.stride[d][i];
+      if (++index[d] < loop.count[d]) break;
+      for (int i = 0; i < 4; ++i) offset[i] -= loop.stride[d][i] * loop.count[d];
+      index[d] = 0;
+    }
+    if (d < 0) return;
+  }
+}
+
+}  // namespace
+
+void Run::run(const BoundMap& m, float* const* base) const {
+  const auto run = step_table().map;
+  float* const out = base[m.at[0].buffer] + m.at[0].offset;
+  const float* const a = base[m.at[1].buffer] + m.at[1].offset;
+  const float* const b = m.at[2].buffer < 0 ? nullptr : base[m.at[2].buffer] + m.at[2].offset;
+  const auto& s = m.loop.inner_stride;
+  visit(m.loop, [&](const auto& o) {
+    run(m.op, m.p, m.q, a + o[1], s[1], b ? b + o[2] : nullptr, s[2], out + o[0], s[0], m.loop.inner);
+  });
+}
+
+void Run::run(const BoundGemm& m, float* const* base) {
+  const GemmStep& s = *m.step;
+  const Weights16& w = plan_.weights_[s.weights];
+  for (std::size_t i = 0; i < m.at.size(); ++i) {
+    float* const first = base[m.at[i].buffer] + m.at[i].offset;
+    float** to = pointers_.get() + i * m.rows;
+    const Loop& loop = m.loops[i];
+    visit(loop, [&](const auto& o) {
+      float* p = first + o[0];
+      for (std::int64_t j = 0; j < loop.inner; ++j, p += loop.inner_stride[0]) *to++ = p;
+    });
+  }
+  const std::int64_t parts = static_cast<std::int64_t>(s.parts.size());
+  float* const* const out = pointers_.get() + parts * m.rows;
+  step_table().gemm({pointers_.get(), w.widths.data(), parts, m.rows, w.K, w.N, w.data.get(), w.half, w.bias.get(),
+                     s.act, s.alpha, out, s.residual.buffer < 0 ? nullptr : out + m.rows});
+}
+
+void Run::run(const BoundTaps& m, float* const* base) {
+  const auto run = step_table().taps;
+  float* const out = base[m.at[0].buffer] + m.at[0].offset;
+  const float* const x = base[m.at[1].buffer] + m.at[1].offset;
+  visit(m.loop, [&](const auto& o) {
+    for (std::int64_t j = 0; j < m.loop.inner; ++j)
+      run(x + o[1] + j * m.loop.inner_stride[1], m.tap_stride, m.taps, m.w, m.w_stride, m.bias, m.step->act,
+          m.step->alpha, m.width, out + o[0] + j * m.loop.inner_stride[0]);
+  });
+}
+
+void Run::run(const BoundRow& m, float* const* base) const {
+  const auto run = step_table().row;
+  float* const out = base[m.at[0].buffer] + m.at[0].offset;
+  const float* const x = base[m.at[1].buffer] + m.at[1].offset;
+  visit(m.loop, [&](const auto& o) {
+    for (std::int64_t j = 0; j < m.loop.inner; ++j)
+      run(m.op, m.p, x + o[1] + j * m.loop.inner_stride[1], m.x_stride, m.scale, m.bias, m.width,
+          out + o[0] + j * m.loop.inner_stride[0]);
+  });
+}
+
+void Run::step(int side) {
+  float* const* const base = base_[side & 1].data();
+  for (const Step& s : steps_) switch (s.kind) {
+      case Kind::map: run(maps_[s.at], base); break;
+      case Kind::gemm: run(gemms_[s.at], base); break;
+      case Kind::taps: run(taps_[s.at], base); break;
+      case Kind::row: run(rows_[s.at], base); break;
+    }
+}
+
+}  // namespace ossicle::native
