@@ -2,8 +2,8 @@
 
 Some mobile models carry their own front end, its cosines, sines and mel weights rounded to int8 and
 each row of activations quantised to 8 bits on the way. An exact log-mel differs from theirs by
-several nepers wherever a band is quiet, so the same arithmetic is done here. All sums stay below
-2^24, where float32 is exact.
+several nepers wherever a band is quiet, so the same arithmetic is done here, scales one after the
+other as they do it. All sums stay below 2^24, where float32 is exact.
 """
 
 from __future__ import annotations
@@ -59,10 +59,19 @@ class IntegerLogMel:
         """Return one row of log mel magnitudes for each frame."""
         frames = frames_of(state["history"], inputs[0][:, 0], len(self.window), self.hop)
         rows, step = quantised_rows(frames * self.window)
-        waves = (rows @ self.wave) * (step * self.steps[0])
+        waves = (rows @ self.wave) * step * self.steps[0]
         real, imaginary = np.split(waves, 2, axis=-1)
         rows, step = quantised_rows(np.sqrt(real * real + imaginary * imaginary))
-        return [np.log((rows @ self.mel) * (step * self.steps[1]) + self.offset)]
+        return [self._logs((rows @ self.mel) * step)]
+
+    def _logs(self, bands: Floats) -> Floats:
+        """Return ``ln(bands * step + offset)``: one fused multiply-add, then the nearest float.
+
+        A product of two float32 is exact in float64.
+        """
+        sums = bands.astype(np.float64) * self.steps[1] + self.offset
+        made: Floats = np.log(sums.astype(np.float32), dtype=np.float64).astype(np.float32)
+        return made
 
 
 @host_op("integer_log_mel")
