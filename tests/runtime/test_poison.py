@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from poison import modules, spoil
 
 from ossicle.runtime.backend import make_backend
 from ossicle.runtime.bundle import Bundle
-from poison import modules, spoil
 
 
 def test_what_a_graph_has_not_written_yet_is_not_a_number() -> None:
