@@ -1,4 +1,4 @@
-"""What the separator hears while it learns: labelled pools of sound and mixtures drawn from them.
+"""What the separator hears while it learns: labelled pools of sound and rooms.
 
 A folder of audio holds ``train/speech_*``, ``train/env_esc10_*``, ``train/music_*`` and
 ``train/ir_*`` (mono FLAC at 16 kHz). Alarms and noise are synthesised. Every tenth utterance, one
@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 import soxr
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ossicle.runtime.scene.alarms import ALARMS, synthesise
 from ossicle.runtime.scene.labels import ENVIRONMENT as ESC
@@ -234,110 +232,3 @@ def _varied(piece: Audio, speeds: tuple[float, ...]) -> Iterator[Audio]:
             yield piece
         else:
             yield np.asarray(soxr.resample(piece, RATE_HZ * speed, RATE_HZ, quality="LQ"))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Mixtures [B, T], what each of ``Q`` queries asks [B, Q, labels] and the answer [B, Q, T]."""
-
-    mixture: Tensor
-    query: Tensor
-    target: Tensor
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """Draws batches of mixtures: 1-3 sources, some background, rooms, any loudness."""
-
-    pools: Pools
-    queries: int = 2
-    room_share: float = 0.35
-    speech_share: float = 0.55  # of mixtures with somebody speaking
-
-    def batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """``size`` mixtures with a query for someone there, then for someone else or no one."""
-        length = self.pools.length
-        casts = [self._cast(rng) for _ in range(size)]
-        rows = [(b, label) for b, cast in enumerate(casts) for label in cast]
-        dry = np.stack([self.pools.draw(label, rng) for _, label in rows])
-        wet = self._rooms(torch.from_numpy(dry), rng)
-        wet = wet * (0.1 / (wet.square().mean(-1, keepdim=True).sqrt() + 1e-4))
-        levels = [_level(rng, label, k) for cast in casts for k, label in enumerate(cast)]
-        wet = wet * torch.tensor(levels, dtype=torch.float32)[:, None]
-        query = np.stack([self._queries(rng, cast) for cast in casts])
-        mixture = torch.zeros(size, length)
-        target = torch.zeros(size, self.queries, length)
-        wanted = torch.from_numpy(query)
-        for row, (b, label) in enumerate(rows):
-            mixture[b] += wet[row]
-            for q in range(self.queries):
-                if query[b, q, LABELS.index(label)]:
-                    target[b, q] += wet[row]
-        loud = 10 ** (rng.uniform(-30, 10, size) / 20)
-        scale = torch.tensor(loud, dtype=torch.float32)
-        scale = torch.minimum(scale, 0.99 / (mixture.abs().amax(-1) + 1e-6))
-        hiss = torch.randn(size, length) * 2e-5
-        return Batch(mixture * scale[:, None] + hiss, wanted, target * scale[:, None, None])
-
-    def _cast(self, rng: np.random.Generator) -> list[str]:
-        count = int(rng.choice([1, 2, 3], p=[0.08, 0.57, 0.35]))
-        cast: list[str] = ["speech"] if rng.random() < self.speech_share else []
-        while len(cast) < count:
-            kind = rng.choice(4, p=[0.5, 0.22, 0.16, 0.12])
-            label = (
-                str(rng.choice(ESC)) if kind == 0
-                else str(rng.choice(MUSIC)) if kind == 1
-                else str(rng.choice(ALARMS)) if kind == 2
-                else "noise"
-            )  # fmt: skip
-            if label not in cast:
-                cast.append(label)
-        if "noise" not in cast and rng.random() < 0.35:
-            cast.append("noise")
-        return cast
-
-    def _queries(self, rng: np.random.Generator, cast: list[str]) -> NDArray[np.float32]:
-        out = np.zeros((self.queries, len(LABELS)), np.float32)
-        others = [label for label in LABELS if label not in cast]
-        other = cast[-1 if len(cast) < 3 else int(rng.integers(1, len(cast)))]
-        absent = str(rng.choice(others))
-        wanted = [[cast[0]], [absent if rng.random() < 0.25 else other], [absent]]
-        for q, names in enumerate(wanted[: self.queries]):
-            draw = rng.random()
-            if q and draw < 0.2:
-                groups = [g for g in GROUPS if g != "everything"]
-                names = list(GROUPS[str(rng.choice(groups))])
-            elif draw < 0.28:  # what a listener keeps beside what was asked for
-                names = [*names, *ALARMS]
-            elif q and draw < 0.35:
-                names = [*names, *rng.choice(others, int(rng.integers(1, 5)), replace=False)]
-            elif q and draw < 0.43:
-                drop = set(names)
-                names = [label for label in LABELS if label not in drop]
-            out[q, [LABELS.index(str(n)) for n in names]] = 1.0
-        return out
-
-    def _rooms(self, dry: Tensor, rng: np.random.Generator) -> Tensor:
-        """Put some of the rows [N, T] into rooms and behind coloured microphones."""
-        chosen = np.flatnonzero(rng.random(len(dry)) < self.room_share)
-        if not len(chosen):
-            return dry
-        taps = 6_400
-        size = 1 << 16 if dry.shape[1] + taps > 46_656 else 46_656
-        rooms = torch.from_numpy(np.stack([self.pools.room(rng, taps) for _ in chosen]))
-        hz = torch.fft.rfftfreq(size, 1 / RATE_HZ).clamp(min=50)
-        octaves = torch.log2(hz / 1000)
-        tilt = torch.tensor(rng.uniform(-3, 3, (len(chosen), 1)), dtype=torch.float32)
-        bow = torch.tensor(rng.uniform(-1.5, 1.5, (len(chosen), 1)), dtype=torch.float32)
-        colour = 10 ** ((tilt * octaves + bow * octaves.square()).clamp(-18, 12) / 20)
-        spectrum = torch.fft.rfft(dry[chosen], size) * torch.fft.rfft(rooms, size) * colour
-        wet = dry.clone()
-        wet[chosen] = torch.fft.irfft(spectrum, size)[:, : dry.shape[1]]
-        return wet
-
-
-def _level(rng: np.random.Generator, label: str, place: int) -> float:
-    """Gain of a source in its scene; background noise mostly stays behind."""
-    if label == "noise" and place > 0:
-        return float(10 ** (rng.uniform(-24, 3) / 20))
-    return float(10 ** (rng.uniform(-6, 6) / 20))

@@ -21,87 +21,14 @@ import torch
 from torch import Tensor
 
 from ossicle.export.models.separator import Separator, SeparatorConfig
-from ossicle.export.recipes.separator_data import LABELS, Batch, Pools, Scenes
+from ossicle.export.recipes.separator_data import LABELS, Pools
+from ossicle.export.recipes.separator_loss import loss_of, validate
+from ossicle.export.recipes.separator_scenes import Batch, Scenes, Shelf
 
 VARIANTS = {
     "hearing": SeparatorConfig(labels=len(LABELS)),
-    "talk": SeparatorConfig(hop=256, latency=512, labels=len(LABELS)),
+    "talk": SeparatorConfig(hop=256, latency=512, trunk=224, head=192, labels=len(LABELS)),
 }
-
-
-def separate(net: Separator, mixture: Tensor, query: Tensor) -> Tensor:
-    """Aligned estimates [B, Q, T - delay] of ``query`` [B, Q, labels] in ``mixture`` [B, T]."""
-    out = net.estimate(net.spectra(mixture), query)
-    return out[..., net.config.latency - net.config.hop :]
-
-
-def loss_of(net: Separator, batch: Batch, done: float = 1.0) -> tuple[Tensor, dict[str, float]]:
-    """Signal-to-error ratio in dB where something was asked for, leakage in dB where not.
-
-    Both saturate, so that no example dominates (Wisdom et al. 2020, eq. 4 and 5): the first at
-    30 dB; the second at 20 dB for most of the run and at 30 dB at its end. Silence is easily
-    learned, and a mask that has learned nothing but silence has no gradient left to learn more.
-    """
-    estimate = separate(net, batch.mixture, batch.query)
-    size = estimate.shape[-1]
-    target, mixture = batch.target[..., :size], batch.mixture[:, None, :size]
-    error = (estimate - target).square().mean(-1)
-    wanted = target.square().mean(-1)
-    whole = mixture.square().mean(-1)
-    present = wanted > 1e-4 * whole
-    floor = torch.where(present, 1e-3, 1e-2 if done < 0.7 else 1e-3)
-    ratio = 10 * torch.log10(error / (torch.where(present, wanted, whole) + 1e-10) + floor)
-    weight = torch.where(present, 1.0, 0.1 if done < 0.3 else 0.25)
-    loss = (ratio * weight).sum() / weight.sum()
-    with torch.no_grad():
-        parts = {
-            "present_db": float(ratio[present].mean()) if present.any() else 0.0,
-            "absent_db": float(ratio[~present].mean()) if (~present).any() else 0.0,
-        }
-    return loss, parts
-
-
-def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB over the last axis."""
-    scale = (estimate * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True)
-    wanted = scale * target
-    noise = (estimate - wanted).square().sum(-1)
-    return 10 * torch.log10(wanted.square().sum(-1) / (noise + 1e-12) + 1e-12)
-
-
-def _pair(pools: Pools, rng: np.random.Generator, a: str, b: str, snr_db: float) -> Batch:
-    x, y = (torch.from_numpy(pools.draw(label, rng)) for label in (a, b))
-    x = x * (0.05 / (x.square().mean().sqrt() + 1e-6))
-    y = y * (0.05 / (y.square().mean().sqrt() + 1e-6)) * 10 ** (-snr_db / 20)
-    absent = str(rng.choice([k for k in LABELS if k not in (a, b)]))
-    query = torch.zeros(1, 3, len(LABELS))
-    for q, label in enumerate((a, b, absent)):
-        query[0, q, LABELS.index(label)] = 1
-    return Batch((x + y)[None], query, torch.stack([x, y, torch.zeros_like(x)])[None])
-
-
-@torch.no_grad()
-def validate(net: Separator, pools: Pools, seed: int = 7, pairs: int = 40) -> dict[str, float]:
-    """Improvement in dB on held-out pairs: speech in noise, any two classes, and what is absent."""
-    rng = np.random.default_rng(seed)
-    scores: dict[str, list[float]] = {"speech_si_sdri_db": [], "query_si_sdri_db": [],
-                                      "absent_db": []}  # fmt: skip
-    others = [label for label in LABELS if label != "speech"]
-    for index in range(pairs):
-        a = "speech" if index % 2 == 0 else str(rng.choice(others))
-        b = str(rng.choice([k for k in others if k != a]))
-        batch = _pair(pools, rng, a, b, float(rng.uniform(-2.5, 7.5)) if index % 2 == 0 else 0.0)
-        estimate = separate(net, batch.mixture, batch.query)[0]
-        size = estimate.shape[-1]
-        mixture, target = batch.mixture[0, :size], batch.target[0, :, :size]
-        gain = si_sdr(estimate[:2], target[:2]) - si_sdr(mixture.expand(2, -1), target[:2])
-        if index % 2 == 0:
-            scores["speech_si_sdri_db"].append(float(gain[0]))
-        else:
-            scores["query_si_sdri_db"] += gain.tolist()
-        ratio = estimate[2].square().sum() / mixture.square().sum()
-        scores["absent_db"].append(float(10 * torch.log10(ratio + 1e-9)))
-    return {name: round(float(np.mean(values)), 3) for name, values in scores.items()}
 
 
 class Training:
@@ -157,16 +84,17 @@ class Training:
             self.smooth.load_state_dict(self.net.state_dict())
 
     def begin_from(self, place: Path) -> None:
-        """Take over what fits of another run's weights."""
+        """Take over another run's weights, into wider layers too."""
         held = torch.load(place, map_location=self.device, weights_only=True)["smooth"]
         own = self.net.state_dict()
-        fits = {
-            key: value
-            for key, value in held.items()
-            if key in own and own[key].shape == value.shape
-            and key not in ("analysis", "synthesis")
-        }  # fmt: skip
-        self.net.load_state_dict(fits, strict=False)
+        for name in ("analysis", "synthesis"):
+            held.pop(name, None)
+        grown = {
+            name: widened(held[name], value, 4 if "_l0" in name else 2 if "film" in name else 1)
+            for name, value in own.items()
+            if name in held
+        }
+        self.net.load_state_dict(grown, strict=False)
         self.smooth.load_state_dict(self.net.state_dict())
 
     def advance(self, batch: Batch, rate: float, done: float = 1.0) -> dict[str, float]:
@@ -187,6 +115,19 @@ class Training:
             for a, b in zip(self.smooth.parameters(), self.net.parameters(), strict=True):
                 a.lerp_(b, 1 - keep)
         return {"loss": float(loss.detach()), **parts}
+
+
+def widened(old: Tensor, fresh: Tensor, blocks: int) -> Tensor:
+    """``old`` in the corner of each of ``blocks`` equal parts of ``fresh`` along the first axis.
+
+    New units begin at random but old ones do not hear them yet, so that nothing is unlearned
+    (Chen et al. 2016).
+    """
+    out = fresh.clone().unflatten(0, (blocks, -1))
+    parts = old.unflatten(0, (blocks, -1))
+    out[:, : parts.shape[1]] = 0.0
+    out[(slice(None), *(slice(n) for n in parts.shape[1:]))] = parts
+    return out.flatten(0, 1)
 
 
 def rate_at(done: float, peak: float) -> float:
@@ -213,11 +154,14 @@ def train(
     alarms: int = 60,
     pairs: int = 40,
     speech: float = 0.55,
+    reuse: float = 0.7,
+    fuse: bool = False,
 ) -> Training:
     """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``."""
     run = Training(config, out, seed, device)
     run.load()
-    scenes = Scenes(Pools(data, seed=seed, cache=cache, alarms=alarms), speech_share=speech)
+    shelf = Shelf(Pools(data, seed=seed, cache=cache, alarms=alarms), reuse)
+    scenes = Scenes(shelf, speech_share=speech)
     aside = Pools(data, held_out=True, seed=seed, speeds=(1.0,), alarms=max(1, alarms // 3))
     rng = np.random.default_rng([seed, run.step])
     if run.step == 0:
@@ -225,6 +169,8 @@ def train(
             run.settle_features(scenes.batch(rng, 64))
         else:
             run.begin_from(begin)
+    if fuse:
+        run.net.fuse()
     began, spent = time.monotonic(), run.spent_s
     told = checked = saved = began
     mean: dict[str, float] = {}
@@ -288,6 +234,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where decoded audio is kept between runs")
     parser.add_argument("--begin", type=Path, help="a checkpoint whose weights to start from")
     parser.add_argument("--speech", type=float, default=0.55, help="share of mixtures with speech")
+    parser.add_argument("--reuse", type=float, default=0.7, help="share of sources heard before")
+    parser.add_argument("--fuse", action="store_true", help="compile (needs a C++ compiler)")
     given = parser.parse_args()
     config = VARIANTS[given.variant]
     if given.trunk or given.head:
@@ -295,7 +243,7 @@ def main() -> None:
     torch.set_num_threads(1)
     train(given.data, given.out, config, minutes=given.minutes, size=given.size, peak=given.peak,
           seed=given.seed, steps=given.steps, device=given.device, cache=given.cache,
-          begin=given.begin, speech=given.speech)  # fmt: skip
+          begin=given.begin, speech=given.speech, reuse=given.reuse, fuse=given.fuse)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ returned partial adds up to the dry one. Where the enhancer kept the partial the
 give back, which is why voiced speech, also made of partials, is left alone.
 
 Pitch is looked for in the newest input while the output lags by the enhancer's delay; a partial is
-believed after ``confirm`` looks, about 25 ms.
+believed after ``confirm`` looks, about 25 ms. Mains buzzers, whose partials are too close to tell
+apart, are kept by :mod:`~ossicle.streaming.separation.buzz`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.runtime import snapshot
+from ossicle.streaming.separation.buzz import BuzzGuard, BuzzState
 
 LOOK = 128  # samples between looks at the spectrum
 SIZE = 512  # samples in a look
@@ -44,6 +46,7 @@ class AlarmGuardState:
     band: NDArray[np.complex128] = field(
         default_factory=lambda: np.zeros(AlarmGuard.SLOTS, np.complex128)
     )
+    buzz: BuzzState = field(default_factory=BuzzState)
 
 
 class AlarmGuard:
@@ -84,6 +87,7 @@ class AlarmGuard:
         lag = steps[None, :] - steps[:, None]
         self.smooth = np.where(lag >= 0, (1 - keep) * keep ** np.maximum(lag, 0), 0.0)
         self.fade = keep ** (steps + 1)
+        self.buzz = BuzzGuard(rate_hz, amount=amount)
 
     def open(self) -> AlarmGuardState:
         """Return a state that has heard nothing."""
@@ -104,7 +108,8 @@ class AlarmGuard:
         for at in range(0, len(out), LOOK):
             part = slice(at, at + LOOK)
             self._look(state, fresh[part])
-            made[part] = self._give_back(state, dry[part], out[part])
+            kept = self.buzz.step(state.buzz, fresh[part], dry[part], out[part])
+            made[part] = self._give_back(state, dry[part], kept)
         return made
 
     def _look(self, state: AlarmGuardState, fresh: NDArray[np.float32]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from ossicle.export.recipes.separator_data import (
     GROUPS,
     LABELS,
     Pools,
-    Scenes,
     coloured_noise,
     files_of,
 )
+from ossicle.export.recipes.separator_loss import active, loss_of, separate
 from ossicle.export.recipes.separator_query import QueryWeights, accuracy, train_queries
-from ossicle.export.recipes.separator_train import Training, loss_of, rate_at, separate, train
+from ossicle.export.recipes.separator_scenes import Batch, Scenes, Shelf
+from ossicle.export.recipes.separator_train import Training, rate_at, train, widened
 from ossicle.runtime.conformance import verify
 from ossicle.runtime.model import Model
 
@@ -91,6 +93,7 @@ def test_streamed_equals_whole(latency: int) -> None:
     torch.manual_seed(0)
     net = Separator(config).eval()
     net.norm_mean.normal_()
+    torch.nn.init.normal_(net.gate.weight)
     x = 0.1 * torch.randn(2, config.hop * 30)
     query = torch.rand(2, 3, 5)
     spectra = net.spectra(x)
@@ -134,7 +137,7 @@ def test_nothing_depends_on_the_future() -> None:
     y[:, 128 * 12 :] += 1.0
     query = torch.ones(1, 2, len(LABELS))
     with torch.no_grad():
-        a, b = (net.estimate(net.spectra(z), query) for z in (x, y))
+        a, b = (net.estimate(net.spectra(z), query)[0] for z in (x, y))
     torch.testing.assert_close(a[..., : 128 * 12], b[..., : 128 * 12])
     assert (a[..., 128 * 12 :] - b[..., 128 * 12 :]).abs().max() > 1e-3
 
@@ -158,7 +161,7 @@ def test_held_out_files_are_never_trained_on(folder: Path) -> None:
 @settings(max_examples=5)
 @given(st.integers(0, 1000))
 def test_targets_are_what_the_mixture_is_made_of(pools: Pools, seed: int) -> None:
-    scenes = Scenes(pools, queries=3)
+    scenes = Scenes(Shelf(pools), queries=3)
     batch = scenes.batch(np.random.default_rng(seed), 4)
     again = scenes.batch(np.random.default_rng(seed), 4)
     torch.testing.assert_close(batch.target, again.target)
@@ -193,7 +196,7 @@ def test_pools_are_kept_and_found_again(folder: Path, tmp_path: Path) -> None:
 
 def test_a_few_steps_learn_something(pools: Pools, tmp_path: Path) -> None:
     run = Training(SMALL, tmp_path, seed=0, device="cpu")
-    batch = Scenes(pools).batch(np.random.default_rng(0), 4)
+    batch = Scenes(Shelf(pools)).batch(np.random.default_rng(0), 4)
     run.settle_features(batch)
     losses = [run.advance(batch, 5e-3)["loss"] for _ in range(12)]
     assert np.isfinite(losses).all()
@@ -203,7 +206,61 @@ def test_a_few_steps_learn_something(pools: Pools, tmp_path: Path) -> None:
     with torch.no_grad():
         loss, parts = loss_of(run.net, batch)
     assert np.isfinite(float(loss))
-    assert set(parts) == {"present_db", "absent_db"}
+    assert set(parts) == {"present_db", "absent_db", "presence"}
+
+
+def test_a_closed_gate_is_silence_and_an_open_one_changes_nothing() -> None:
+    torch.manual_seed(3)
+    net = Separator(SMALL).eval()
+    spectra, query = net.spectra(0.1 * torch.randn(1, 128 * 12)), torch.ones(1, 1, len(LABELS))
+    with torch.no_grad():
+        net.gate.bias.fill_(40.0)
+        whole, _ = net.masks(spectra, query)
+        net.gate.bias.zero_()
+        half, _ = net.masks(spectra, query)
+        net.gate.bias.fill_(-40.0)
+        silent, there = net.estimate(spectra, query)
+    torch.testing.assert_close(half, 0.5 * whole)
+    assert float(silent.abs().max()) < 1e-9
+    assert there.shape == (1, 1, 12)
+
+
+def test_the_gate_is_told_where_what_was_asked_for_sounds() -> None:
+    net = Separator(SMALL)
+    target = torch.zeros(1, 2, 128 * 10)
+    target[0, 0, 128 * 4 : 128 * 6] = 0.1
+    batch = Batch(torch.zeros(1, 128 * 10), torch.zeros(1, 2, len(LABELS)), target)
+    told = active(net, batch, torch.tensor([[True, False]]))
+    assert told[0, 0].tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 0]
+    assert not told[0, 1].any()
+
+
+def test_a_wider_network_begins_as_the_narrow_one_was(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    narrow = Training(SMALL, tmp_path / "narrow", 0, "cpu")
+    narrow.save()
+    wide = Training(replace(SMALL, trunk=40, head=24), tmp_path / "wide", 1, "cpu")
+    wide.begin_from(narrow.place)
+    spectra = narrow.net.spectra(0.1 * torch.randn(1, 128 * 10))
+    query = torch.rand(1, 2, len(LABELS))
+    with torch.no_grad():
+        a, _ = narrow.net.masks(spectra, query)
+        b, _ = wide.net.masks(spectra, query)
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    grown = widened(torch.ones(4), torch.full((6,), 9.0), 2)
+    assert grown.tolist() == [1, 1, 9, 1, 1, 9]
+
+
+def test_a_shelf_takes_sources_that_were_heard_before(pools: Pools) -> None:
+    rng = np.random.default_rng(5)
+    shelf = Shelf(pools, reuse=1.0, spare=2)
+    first = shelf.take(["rain", "rain"], rng)
+    again = shelf.take(["rain"] * 6, rng)
+    for row in again:
+        assert any(torch.equal(row, old) for old in first)
+    fresh = Shelf(pools)
+    fresh.take(["rain", "rain"], rng)
+    assert not fresh.kept
 
 
 def test_a_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:

@@ -8,12 +8,7 @@ from ossicle.runtime import snapshot
 from ossicle.runtime.scene.alarms import VARIANTS, synthesise
 from ossicle.streaming.separation.alarm_guard import AlarmGuard, AlarmGuardState
 
-KINDS = [
-    (label, kind)
-    for label, kinds in VARIANTS.items()
-    for kind in kinds
-    if kind != "buzzer"  # mains buzzers are partials too close to be told apart
-]
+KINDS = [(label, kind) for label, kinds in VARIANTS.items() for kind in kinds]
 Signal = NDArray[np.float32]
 
 
