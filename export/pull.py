@@ -65,7 +65,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None) -> P
             if not isinstance(err, urllib.error.URLError | TimeoutError | ConnectionError):
                 raise DownloadError(f"{partial} cannot be written: {err.strerror or err}") from err
             if attempt + 1 == TRIES:
-                raise DownloadError(_offline(file, err)) from err
+                raise DownloadError(offline(file.url, file.name, err)) from err
             continue
         except http.client.HTTPException as err:
             if attempt + 1 == TRIES:
@@ -127,10 +127,10 @@ def _matches(path: Path, file: RemoteFile) -> bool:
     return digest.hexdigest() == file.sha256
 
 
-def _offline(file: RemoteFile, err: OSError) -> str:
+def offline(url: str, name: str, err: OSError) -> str:
+    """Get the one sentence for a server that cannot be reached."""
     reason = getattr(err, "reason", err)
-    host = urlsplit(file.url).hostname
     return (
-        f"{host} cannot be reached ({reason}); connect, or copy {file.name} here by hand and use "
-        "`ossicle import`"
+        f"{urlsplit(url).hostname} cannot be reached ({reason}); connect, or copy {name} here by "
+        "hand and use `ossicle import`"
     )

@@ -27,7 +27,10 @@ class RemoteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model: its importer's family, licence and files."""
+    """One model: its importer's family, licence, and its files or its name on the model hub.
+
+    A hub itself says what its files hash to; files elsewhere are listed with hash and size.
+    """
 
     name: str
     family: str
@@ -35,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     license_class: str
     about: str
     files: tuple[RemoteFile, ...]
+    hub: str = ""
 
 
 class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +67,8 @@ def read_registry(path: Path = BUILT_IN) -> Registry:
     if registry.schema != 1:
         raise DownloadError(f"registry schema {registry.schema}; this release reads 1")
     for entry in registry.models:
+        if bool(entry.files) == bool(entry.hub):
+            raise DownloadError(f"{entry.name}: either files or a hub's model are to be named")
         for file in entry.files:
             _check(entry.name, file)
     return registry

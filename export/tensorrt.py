@@ -8,6 +8,7 @@ once is not built again: engines lie in the cache under ``engine_key``, beside a
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def static_check(data: bytes) -> dict[str, list[str]]:
     return found
 
 
+def static_report(bundle: Bundle) -> dict[str, dict[str, list[str]]]:
+    """Get ``static_check`` of every graph of a bundle, by graph."""
+    graphs = bundle.manifest.graphs.items()
+    return {name: static_check(bundle.read(graph.file)) for name, graph in graphs}
+
+
 def _unsigned_zero_points(model: onnx.ModelProto) -> int:
     """Count QDQ nodes whose zero point TensorRT refuses: it must be 0, of a signed type."""
     weights = {w.name: w for w in model.graph.initializer}
@@ -55,22 +62,54 @@ def _unsigned_zero_points(model: onnx.ModelProto) -> int:
 
 
 def build_engines(
-    bundle: Bundle, *, tensorrt: Any = None, cuda: Cuda | None = None, rebuild: bool = False
+    bundle: Bundle,
+    *,
+    tensorrt: Any = None,
+    cuda: Cuda | None = None,
+    rebuild: bool = False,
+    graphs: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Build what is missing in the cache and get the path of each graph's engine.
 
-    ``tensorrt`` and ``cuda`` can be given for tests.
+    ``graphs`` names those to build, all by default; ``tensorrt`` and ``cuda`` can be given for
+    tests. Raises ``BackendError`` where TensorRT or a GPU is missing, ``ExportError`` where a graph
+    cannot become an engine: then none is built.
     """
     trt = tensorrt if tensorrt is not None else import_tensorrt()
     device: Cuda = cuda if cuda is not None else CudaRuntime()
+    chosen = _chosen(bundle, graphs)
+    _check_all(bundle, chosen, str(trt.__version__))
     made = {}
-    for name, graph in bundle.manifest.graphs.items():
+    for name, graph in chosen.items():
         data = bundle.read(graph.file)
         key = engine_key(data, trt.__version__, device.capability(), bundle.manifest.batch)
         made[name] = engine_path(key)
         if rebuild or not made[name].is_file():
             _store(made[name], build_engine(data, graph, bundle.manifest.batch, trt))
     return made
+
+
+def _chosen(bundle: Bundle, graphs: Sequence[str]) -> dict[str, Graph]:
+    have = bundle.manifest.graphs
+    unknown = sorted(set(graphs) - set(have))
+    if unknown:
+        raise ExportError(
+            f"{bundle.manifest.name} has no graph {', '.join(unknown)}; it has {', '.join(have)}"
+        )
+    return {name: have[name] for name in graphs or have}
+
+
+def _check_all(bundle: Bundle, graphs: Mapping[str, Graph], version: str) -> None:
+    """Refuse before building what the operator table of this release does not hold."""
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
+    release = "10.15" if tuple(numbers) >= (10, 15) else "10.3"
+    bad = {name: static_check(bundle.read(g.file))[release] for name, g in graphs.items()}
+    refused = [f"{name} ({', '.join(why)})" for name, why in bad.items() if why]
+    if refused:
+        raise ExportError(
+            f"TensorRT {version} does not run {'; '.join(refused)} of {bundle.manifest.name}; "
+            "name the graphs it does run, or export for profile jetson6 or modern"
+        )
 
 
 def build_engine(data: bytes, graph: Graph, buckets: tuple[int, ...], trt: Any) -> bytes:

@@ -11,18 +11,21 @@ import importlib
 from pathlib import Path
 
 from ossicle.export.bundle import finish
+from ossicle.export.hub import is_hub_id, pull_hub
 from ossicle.export.importers.source import Draft
+from ossicle.export.pull import Progress
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import ExportError
 
 FAMILIES = {
     "dtln": "speech enhancement, two ONNX graphs (model_1.onnx, model_2.onnx), MIT",
-    "encodec": "neural codec, 24 kHz, transformers layout (config.json, model.safetensors)",
+    "encodec": "neural codec, 24 kHz, a hub's name or its files (config.json, model.safetensors)",
     "gtcrn": "speech enhancement, streaming ONNX with caches (gtcrn_simple.onnx), MIT",
     "lyra": "neural codec, 16 kHz, three TFLite files of lyra v2, Apache-2.0",
     "silero-vad": "voice activity, ONNX opset 15, 16 kHz, MIT",
     "yamnet": "521 sound classes, TFLite, 16 kHz, Apache-2.0",
 }
+HUB_FILES = {"encodec": ("config.json", "model.safetensors")}  # families that a model hub keeps
 
 
 def draft(family: str, path: str | Path) -> Draft:
@@ -34,10 +37,16 @@ def draft(family: str, path: str | Path) -> Draft:
     return made
 
 
-def import_model(family: str, path: str | Path, out: str | Path) -> Bundle:
+def import_model(
+    family: str, path: str | Path, out: str | Path, progress: Progress | None = None
+) -> Bundle:
     """Write a checkpoint as a bundle at ``out`` and get it opened.
 
-    Raises ``ExportError`` where the files are not of that family, and leaves nothing behind then.
+    ``path`` is a file or folder, or for the families of ``HUB_FILES`` the ``owner/name`` of a hub's
+    model. Raises ``ExportError`` where the files are not of that family, ``DownloadError`` where
+    they cannot be had, and leaves nothing behind then.
     """
+    if family in HUB_FILES and is_hub_id(str(path)):
+        path = pull_hub(str(path), HUB_FILES[family], progress=progress)
     made = draft(family, path)
     return finish(out, made.manifest, made.files, tolerance=made.tolerance)

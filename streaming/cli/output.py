@@ -149,3 +149,24 @@ def progress_bar(label: str, enabled: bool) -> Iterator[Callable[[float, float |
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def download_bar(label: str, enabled: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function (file, bytes so far, bytes in all) that moves one bar a file."""
+    if not (enabled and sys.stderr.isatty()):
+        yield lambda name, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
+
+        def moved(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(f"{label} {name}", total=total)
+            bar.update(tasks[name], completed=done)
+
+        yield moved
