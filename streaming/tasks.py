@@ -96,6 +96,7 @@ def _separate(model: Model, options: Mapping[str, Any], live: bool) -> Task:
         query,
         depth=float(options.get("depth", 1.0)),
         keep_alarms=bool(options.get("keep_alarms")),
+        forgiving=live,
     )
 
 

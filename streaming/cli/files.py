@@ -179,6 +179,9 @@ def separate(
     query: Annotated[list[str], typer.Option(help='What to keep, such as "dog barking".')],
     depth: Annotated[float, typer.Option(help="1: only that; 0: the input.")] = 1.0,
     keep_alarms: Annotated[bool, typer.Option(help="Give alarms back in any case.")] = False,
+    encoder: Annotated[
+        str, typer.Option(help="Folder or hub name of a sentence encoder, for wider wording.")
+    ] = "",
     plot: Annotated[str, typer.Option(help="PNG of the spectrograms.")] = "",
     model: Model = "",
     server: Server = "",
@@ -191,12 +194,17 @@ def separate(
     """Keep only what is asked for: ossicle separate in.wav --query "dog barking" -o out.wav."""
     with progress_bar("separate", not quiet) as progress:
         if server:
+            from ossicle.runtime.errors import WireError
             from ossicle.streaming.cli.remote import separate_remote
 
+            if encoder:
+                raise WireError("--encoder works without --server only")
+            _plottable(plot, source, out)
             options = {"depth": depth, "keep_alarms": keep_alarms}
             done: Any = separate_remote(
                 Remote(server, token, tls_ca, tls), source, query, out, options, model
             )
+            _plot(plot, source, out, query)
         else:
             from ossicle.streaming.separation.commands import SEPARATOR, separate_file
 
@@ -207,6 +215,7 @@ def separate(
                 model=model or SEPARATOR,
                 depth=depth,
                 keep_alarms=keep_alarms,
+                encoder=encoder or None,
                 plot=plot or None,
                 progress=progress,
             )
@@ -232,10 +241,12 @@ def enhance(
         if server:
             from ossicle.streaming.cli.remote import enhance_remote
 
+            _plottable(plot, source, [out])
             options = {"depth": depth, "drop_alarms": drop_alarms}
             done: Any = enhance_remote(
                 Remote(server, token, tls_ca, tls), source, out, options, model
             )
+            _plot(plot, source, [out], ["speech"])
         else:
             from ossicle.streaming.separation.commands import ENHANCER, enhance_file
 
@@ -249,6 +260,21 @@ def enhance(
                 progress=progress,
             )
     _summary(done, out, quiet, json)
+
+
+def _plottable(plot: str, source: str, outs: list[str]) -> None:
+    """Refuse a plot of pipes before anything is sent; a server's answer is plotted from files."""
+    from ossicle.runtime.errors import AudioError
+
+    if plot and "-" in (source, *outs):
+        raise AudioError("--plot with --server needs files, not pipes")
+
+
+def _plot(plot: str, source: str, outs: list[str], names: list[str]) -> None:
+    if plot:
+        from ossicle.streaming.separation.commands import plot_files
+
+        plot_files(plot, source, outs, names)
 
 
 def _summary(done: Any, out: str, quiet: bool, json: bool) -> None:

@@ -93,7 +93,7 @@ class BuzzGuard:
 
     def _period(self, history: NDArray[np.float32]) -> float:
         """Samples after which nearly the same is heard again, and not sooner; else 0."""
-        spectrum = np.where(self.band, np.fft.rfft(history, 2 * SIZE), 0.0)
+        spectrum = np.where(self.band, np.fft.rfft(history.astype(np.float64), 2 * SIZE), 0.0)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         lags = FINE * np.fft.irfft(power, 2 * FINE * SIZE)[: self.longest + 2]
         if lags[0] < 1e-7 * SIZE:

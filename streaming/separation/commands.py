@@ -21,6 +21,7 @@ from ossicle.runtime.resample import Resampler
 from ossicle.runtime.task import AudioEvent, Event, InlineRun
 from ossicle.streaming.codec.audiofile import AudioSink, AudioSource, open_sink, open_source
 from ossicle.streaming.separation.plot import plot_spectrograms
+from ossicle.streaming.separation.query import QueryBook, sentence_encoder
 from ossicle.streaming.separation.tasks import EnhanceTask, SeparateTask
 
 Place = str | os.PathLike[str]
@@ -50,6 +51,7 @@ def separate_file(
     model: Place | Bundle = SEPARATOR,
     depth: float = 1.0,
     keep_alarms: bool = False,
+    encoder: str | None = None,
     plot: Place | None = None,
     progress: Progress | None = None,
 ) -> SeparationSummary:
@@ -62,6 +64,7 @@ def separate_file(
         model: name or path of a bundle of task ``separate``.
         depth: 1 is only what was asked for, 0 the input.
         keep_alarms: leave warning sounds in whatever was asked for.
+        encoder: folder or hub name of a sentence encoder, for wider wording.
         plot: a PNG of the spectrograms before and after.
         progress: called about once a second of audio.
 
@@ -76,8 +79,13 @@ def separate_file(
         raise AudioError(
             f"{len(queries)} queries but {len(places)} files to write; give one for each"
         )
+    book = QueryBook.of(runner.bundle, sentence_encoder(encoder)) if encoder else None
     task = SeparateTask(
-        runner, query if isinstance(query, str) else queries, depth=depth, keep_alarms=keep_alarms
+        runner,
+        query if isinstance(query, str) else queries,
+        depth=depth,
+        keep_alarms=keep_alarms,
+        book=book,
     )
     return _run(runner, task, src, places, queries, plot, progress)
 
@@ -100,6 +108,27 @@ def enhance_file(
     runner = Model.load(model)
     task = EnhanceTask(runner, depth=depth, keep_alarms=keep_alarms)
     return _run(runner, task, src, [dst], [task.TRACK], plot, progress)
+
+
+def plot_files(plot: Place, src: Place, outs: Sequence[Place], names: Sequence[str]) -> None:
+    """Draw the spectrograms of ``src`` and of what was made of it, from the files.
+
+    Raises:
+        AudioError: one of them is a pipe, which cannot be heard again.
+    """
+    if "-" in [os.fspath(place) for place in (src, *outs)]:
+        raise AudioError("a pipe cannot be heard again to be plotted; give files, or no --plot")
+    kept: list[Samples] = []
+    rate = 0
+    for place in (src, *outs):
+        with open_source(place) as source:
+            rate, rows = source.rate_hz, []
+            for run in source.runs:
+                rows.append(run.mean(axis=0, keepdims=True))
+                if sum(row.shape[1] for row in rows) >= PLOT_S * rate:
+                    break
+        kept.append(np.concatenate(rows, axis=1)[:, : round(PLOT_S * rate)])
+    plot_spectrograms(plot, kept, ["input", *names], rate)
 
 
 def _run(

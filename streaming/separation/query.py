@@ -30,6 +30,7 @@ from ossicle.runtime.phrases import phrase_vector, words_of
 MAX_CHARACTERS = 400
 MAX_NAMES = 16
 LEAST = 0.5  # probability below which a phrase counts as unknown
+LEAST_ALIKE = 0.5  # the same for a sentence encoder's cosine similarity
 _BUT = re.compile(
     r"\b(?:everything|all|anything)\s+(?:but|except(?:\s+for)?|minus|without|other\s+than)\b"
     r"|\b(?:not|no|without|except(?:\s+for)?|minus|excluding|remove|mute|less)\b|(?:^|\s)[-\u2212]\s*",
@@ -136,8 +137,11 @@ class QueryBook:
         return query
 
     def similar(self, phrase: str, count: int = 3) -> list[tuple[str, float]]:
-        """The known names nearest to ``phrase`` and their probabilities, best first."""
-        scores = self._scores(phrase)
+        """The known names nearest to ``phrase`` and their similarities, best first.
+
+        These are cosines of the sentence encoder where there is one, else probabilities.
+        """
+        scores = self._alikeness(phrase) if self._embed else self._scores(phrase)
         order = np.argsort(scores)[::-1][:count]
         return [(self.names[i], round(float(scores[i]), 3)) for i in order]
 
@@ -191,9 +195,10 @@ class QueryBook:
         if scores[best] >= LEAST:
             return self._intents[best], float(scores[best])
         if self._embed is not None and words_of(name):
-            index, similarity = self._nearest_sentence(name)
-            if similarity >= LEAST:
-                return self._intents[index], similarity
+            alike = self._alikeness(name)
+            best = int(alike.argmax())
+            if alike[best] >= LEAST_ALIKE:
+                return self._intents[best], float(alike[best])
         nearest = tuple(self.similar(name))
         told = ", ".join(f"{known!r} ({score:.2f})" for known, score in nearest)
         shown = name if len(name) <= 60 else name[:57] + "..."
@@ -212,14 +217,14 @@ class QueryBook:
         odds = np.exp(logits - logits.max())
         return np.asarray((odds / odds.sum())[: len(self._intents)], np.float32)
 
-    def _nearest_sentence(self, name: str) -> tuple[int, float]:
+    def _alikeness(self, name: str) -> NDArray[np.float32]:
+        """Cosine [intents] of ``name`` and each known thing's nearest phrase, 0 at least."""
         assert self._embed is not None
-        owners = [i for i, names in enumerate(self._phrases) for _ in names]
         if self._known is None:
             self._known = _unit(self._embed([p for names in self._phrases for p in names]))
-        likeness = self._known @ _unit(self._embed([name]))[0]
-        best = int(likeness.argmax())
-        return owners[best], float(likeness[best])
+        alike = self._known @ _unit(self._embed([name]))[0]
+        starts = np.cumsum([0, *(len(names) for names in self._phrases[:-1])])
+        return np.maximum(np.maximum.reduceat(alike, starts), np.float32(0))
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -227,11 +232,14 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / np.maximum(length, 1e-9), np.float32)
 
 
-def sentence_encoder(model: str = "all-MiniLM-L6-v2") -> Embed:
+def sentence_encoder(model: str) -> Embed:
     """A sentence encoder for :class:`QueryBook`, for wider wording; needs sentence-transformers.
 
+    Args:
+        model: a folder, or the name of a model on the Hugging Face hub, which is fetched.
+
     Raises:
-        QueryError: the package is not installed.
+        QueryError: the package is not installed, or there is no such model.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -239,7 +247,13 @@ def sentence_encoder(model: str = "all-MiniLM-L6-v2") -> Embed:
         raise QueryError(
             "a sentence encoder needs the package sentence-transformers; install ossicle[queries]"
         ) from None
-    encoder = SentenceTransformer(model)
+    try:
+        encoder = SentenceTransformer(model)
+    except (OSError, ValueError) as error:
+        raise QueryError(
+            f"no sentence encoder at {model!r} ({error}); give the folder of one, or its name on "
+            "the Hugging Face hub"
+        ) from error
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         return np.asarray(encoder.encode(list(texts)), np.float32)

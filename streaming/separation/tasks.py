@@ -167,6 +167,8 @@ class SeparateTask(_AudioTask):
         query: what to hear; a list gives one track each, in one pass over the shared layers.
         depth: 1 gives only what was asked for, 0 the input.
         keep_alarms: give alarms back whatever was asked for.
+        forgiving: a change that cannot be made is told in a notice instead of raised, so that a
+            listener's slip of the tongue does not end what is heard.
 
     Raises:
         QueryError: an unknown, empty or overlong query, or too many.
@@ -183,6 +185,7 @@ class SeparateTask(_AudioTask):
         depth: float = 1.0,
         keep_alarms: bool = False,
         book: QueryBook | None = None,
+        forgiving: bool = False,
     ) -> None:
         texts = [query] if isinstance(query, str) else list(query)
         program = "step" if len(texts) == 1 else "tracks"
@@ -195,7 +198,7 @@ class SeparateTask(_AudioTask):
                 "use a bundle of task 'separate'"
             )
         self.book = book or QueryBook.of(model.bundle)
-        self.texts, self.depth = tuple(texts), depth
+        self.texts, self.depth, self.forgiving = tuple(texts), depth, forgiving
         self._resolve(texts, depth)
 
     @property
@@ -211,9 +214,19 @@ class SeparateTask(_AudioTask):
     def update(self, state: SeparationState, options: Mapping[str, Any]) -> list[Event]:
         """Change ``query`` and ``depth`` from the next hop on; the model's memory stays.
 
+        A change that cannot be made leaves the stream with the query it had.
+
         Raises:
-            QueryError: as at the start; the stream goes on with the query it had.
+            QueryError: as at the start, unless ``forgiving``.
         """
+        try:
+            return self._change(state, options)
+        except QueryError as error:
+            if not self.forgiving:
+                raise
+            return [NoticeEvent("query-refused", str(error), {"depth": state.depth})]
+
+    def _change(self, state: SeparationState, options: Mapping[str, Any]) -> list[Event]:
         unknown = set(options) - {"query", "depth"}
         if unknown:
             raise QueryError(f"no option {sorted(unknown)}; 'query' and 'depth' can be changed")

@@ -120,27 +120,59 @@ def test_a_bundle_without_names_takes_no_query(separator: Model, tmp_path: objec
         QueryBook.of(bare)  # type: ignore[arg-type]
 
 
-def test_a_sentence_encoder_widens_the_wording(separator: Model) -> None:
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.array(
-            [[1.0, 0.1] if t in ("mutt", "hound") else [0.0, 1.0] for t in texts], np.float32
-        )
+def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+    """A stand-in for a sentence encoder: three directions, and one for all else."""
+    near = {"mutt": (1.0, 0.1, 0.0), "hound": (1.0, 0.0, 0.0), "puppy": (0.9, 0.0, 0.2)}
+    return np.array([near.get(text, (0.0, 0.0, 1.0)) for text in texts], np.float32)
 
-    wide = QueryBook.of(separator.bundle, embed)
-    assert wide.resolve("mutt").wanted == ("dog_bark",)
+
+def test_a_sentence_encoder_widens_the_wording(separator: Model) -> None:
+    phrases = [["hound", "dog"], ["rain"]]
+    weight, bias = np.zeros((64, 3), np.float32), np.zeros(3, np.float32)
+    wide = QueryBook(("dog_bark", "rain"), [["dog_bark"], ["rain"]], phrases, weight, bias, embed)
+    found = wide.resolve("mutt")
+    assert found.wanted == ("dog_bark",)
+    assert found.similarity == pytest.approx(1 / np.hypot(1, 0.1))
+    assert wide.resolve("not mutt").unwanted == ("dog_bark",)
     narrow = QueryBook.of(separator.bundle)
     with pytest.raises(QueryError):
         narrow.resolve("mutt")
 
 
+def test_what_the_sentence_encoder_does_not_know_is_refused_with_its_likeness() -> None:
+    def odd(texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([[1.0, 0.0] if t == "dog" else [0.3, 1.0] for t in texts], np.float32)
+
+    weight, bias = np.zeros((64, 2), np.float32), np.array([0.0, 5.0], np.float32)
+    book = QueryBook(("dog_bark",), [["dog_bark"]], [["dog"]], weight, bias, odd)
+    with pytest.raises(QueryError, match="unheard") as caught:
+        book.resolve("unheard of")
+    assert caught.value.nearest == (("dog", pytest.approx(0.287, abs=1e-3)),)
+
+
+def test_the_encoder_hears_known_phrases_once(separator: Model) -> None:
+    calls: list[int] = []
+
+    def counted(texts: Sequence[str]) -> NDArray[np.float32]:
+        calls.append(len(texts))
+        return embed(texts)
+
+    book = QueryBook.of(separator.bundle, counted)
+    for text in ("quantum physics", "elephants", "elephants"):
+        with contextlib.suppress(QueryError):
+            book.resolve(text)
+    assert sum(count > 1 for count in calls) == 1
+
+
 def test_the_sentence_encoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(QueryError, match="sentence-transformers"):
-        sentence_encoder()
+        sentence_encoder("any")
 
     class Encoder:
         def __init__(self, name: str) -> None:
-            self.name = name
+            if name == "nowhere":
+                raise OSError("not a folder")
 
         def encode(self, texts: list[str]) -> list[list[float]]:
             return [[float(len(text))] for text in texts]
@@ -148,4 +180,6 @@ def test_the_sentence_encoder_says_what_to_install(monkeypatch: pytest.MonkeyPat
     fake = types.ModuleType("sentence_transformers")
     fake.SentenceTransformer = Encoder  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", fake)
-    assert module.sentence_encoder()(["abc"]).tolist() == [[3.0]]
+    assert module.sentence_encoder("some")(["abc"]).tolist() == [[3.0]]
+    with pytest.raises(QueryError, match="nowhere"):
+        module.sentence_encoder("nowhere")
