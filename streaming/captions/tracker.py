@@ -2,9 +2,9 @@
 
 A sound is the union of runs of frames at or above ``off`` that reach ``on`` for at least
 ``min_on`` samples, joined where the pauses are shorter than ``min_off``. Its onset is the start of
-the frame where the score began to rise, not of the one where it was believed; its offset the end
-of the last frame that held. All times are sample indices of the capture clock, so nothing depends
-on how the audio was cut, and nothing drifts.
+the frame where the score began to rise (less ``lag``), not of the one where it was believed; its
+offset the end of the last frame that held. All times are sample indices of the capture clock, so
+nothing depends on how the audio was cut, and nothing drifts.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class ClassRule:
     min_on: int = 0  # held this long since it reached `on` before it is believed
     min_off: int = 0  # a pause shorter than this joins, a longer one splits
     max_rise: int = 0  # the onset lies at most this long before `on` was reached
+    lag: int = 0  # the score rises this long after its sound: the onset is dated back
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.off <= self.on:
@@ -39,7 +40,7 @@ class ClassRule:
                 f"class {self.name}: off threshold {self.off} and on threshold {self.on}; "
                 "0 <= off <= on expected"
             )
-        if min(self.min_on, self.min_off, self.max_rise) < 0:
+        if min(self.min_on, self.min_off, self.max_rise, self.lag) < 0:
             raise CaptionError(f"class {self.name}: a negative duration")
 
 
@@ -87,6 +88,7 @@ class TrackerState:
     seen: int = 0  # end of the last frame
     bad_scores: int = 0  # NaN or Inf, taken as silence
     live: list[int] = field(default_factory=list)  # classes that rise or sound
+    first: int = NEVER  # first frame since the start or a gap; no sound is dated before it
 
 
 class Tracker:
@@ -122,6 +124,8 @@ class Tracker:
             state.bad_scores += int((~good).sum())
             scores = np.where(good, scores, np.float32(0))
         state.seen = max(state.seen, stop)
+        if state.first == NEVER:
+            state.first = start
         above_off, above_on = scores >= self._off, scores >= self._on
         edges: list[Edge] = []
         for index in sorted({*np.flatnonzero(above_off).tolist(), *state.live}):
@@ -136,6 +140,7 @@ class Tracker:
 
     def interrupt(self, state: TrackerState) -> None:
         """Note that samples were lost: what was rising is forgotten, what was on pauses."""
+        state.first = NEVER
         for track in state.tracks:
             track.rise = track.reached = NEVER
             if track.sound is not None and track.fall == NEVER:
@@ -174,7 +179,8 @@ class Tracker:
             sound.heard, sound.peak = stop, max(sound.peak, track.peak)
         elif track.reached != NEVER and stop - track.reached >= rule.min_on:
             state.sounds += 1
-            onset = max(track.rise, track.reached - rule.max_rise)
+            rise = max(track.rise, track.reached - rule.max_rise)
+            onset = max(rise - rule.lag, state.first)
             track.sound = Sound(state.sounds, index, onset, stop, track.peak)
             edges.append(Edge(track.sound, False, stop))
 

@@ -110,6 +110,20 @@ def test_times_move_with_the_clock_and_never_wrap(scores: list[float], base: int
     assert [e.seen + base for e in here] == [e.seen for e in there]
 
 
+def test_a_score_that_lags_dates_the_onset_back_but_never_before_the_stream() -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.25, lag=3 * F)])
+    late = track(tracker, [0.0, 0.0, 0.0, 0.0, 0.0, 0.9, 0.9, 0.0], base=7 * F)
+    assert [e.sound.onset for e in late] == [9 * F, 9 * F]
+    early = track(tracker, [0.0, 0.9, 0.0], base=7 * F)
+    assert early[0].sound.onset == 7 * F
+    assert early[1].sound.offset == 9 * F
+    state = tracker.open()
+    tracker.step(state, np.float32([0.0]), 0, F)
+    tracker.interrupt(state)
+    after_a_gap = tracker.step(state, np.float32([0.9]), 50 * F, 51 * F)
+    assert after_a_gap[0].sound.onset == 50 * F
+
+
 def test_nan_scores_are_silence_and_counted() -> None:
     tracker = Tracker([ClassRule("x", 0.5, 0.2)])
     state = tracker.open()
