@@ -9,27 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.runtime.errors import QueryError
-from ossicle.runtime.model import Model
+from ossicle.runtime.worddecoder import Words
 
 
-def beam_search(model: Model, memory: NDArray[np.float32], beam: int) -> list[list[int]]:
+def beam_search(words: Words, memory: NDArray[np.float32], beam: int) -> list[list[int]]:
     """Return up to ``beam`` sentences as word numbers, best mean log-probability first.
 
-    ``beam`` 1 is greedy. The key-value cache is the model's explicit state: rows change places with
-    their beams. No word follows that would make a triple of words a second time.
+    ``beam`` 1 is greedy. The key-value cache is the decoder's explicit state: rows change places
+    with their beams. No word follows that would make a triple of words a second time.
     """
     if beam < 1:
         raise QueryError(f"beam of {beam}; 1 (greedy) or more expected")
-    extra = model.manifest.extra
-    begin, end = extra["begin"], extra["end"]
-    given = np.repeat(memory[None], beam, axis=0)
-    state = model.open(beam)
+    begin, end = words.settings["begin"], words.settings["end"]
+    state = words.open(memory, beam)
     lines = [[begin] for _ in range(beam)]
     scores = np.array([0.0] + [-np.inf] * (beam - 1))
     done: list[tuple[float, list[int]]] = []
-    for _ in range(extra["length"] - 1):
-        token = np.array([[line[-1]] for line in lines], np.int64)
-        logits = model.step(state, {"token": token, "memory": given})["logits"].astype(np.float64)
+    for _ in range(words.settings["length"] - 1):
+        logits = words.step(state, [line[-1] for line in lines]).astype(np.float64)
         logits[:, :end] = -np.inf  # marks are not words
         for row, line in enumerate(lines):
             logits[row, _banned(line)] = -np.inf
@@ -49,8 +46,7 @@ def beam_search(model: Model, memory: NDArray[np.float32], beam: int) -> list[li
             break
         fresh += [(-np.inf, fresh[0][1])] * (beam - len(fresh))
         rows += [rows[0]] * (beam - len(rows))
-        for array in state.arrays().values():
-            array[:] = array[rows]
+        words.reorder(state, rows)
         scores, lines = np.array([s for s, _ in fresh]), [line for _, line in fresh]
     return [line for _, line in sorted(done, key=lambda d: -d[0])[:beam]]
 

@@ -1,215 +1,222 @@
-"""Train the sentence decoder on human captions, text only, and write its bundle.
+"""Train the sentence decoder on human captions and on mixtures as a tagger hears them.
 
-    python -m ossicle.export.recipes.captioner --data DIR --work DIR [--out BUNDLE]
+    python -m ossicle.export.recipes.captioner_render --data DIR --out WORK/train --folds 1 2 3
+    python -m ossicle.export.recipes.captioner --data DIR --work WORK [--out BUNDLE]
 
-``--data`` holds ``captions/audiocaps_{train,val}.csv``. No audio is needed: the decoder is told
-sounds and moments, which is also all that it is told when it runs behind a tagger. One CPU thread,
-about ten minutes; the checkpoint in ``--work`` is resumed from.
+``--data`` holds ``captions/audiocaps_{train,val}.csv``; ``WORK/train`` the tagger's scores over
+mixtures. The decoder is told sounds and moments, which is also all that it is told when it runs
+behind a tagger. One CPU thread; the checkpoint in ``--work`` is resumed from.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ossicle.export.models.captioner import Captioner, CaptionerShape
+from ossicle.export.recipes.captioner_examples import (
+    MARKS,
+    PAD,
+    SHARES,
+    Examples,
+    Language,
+    Told,
+    draw,
+    examples,
+    from_captions,
+    from_mixtures,
+    made_up,
+    memory_of,
+)
+from ossicle.export.recipes.captioner_heard import eager, rules_of, scenes_told
 from ossicle.export.recipes.captioner_text import (
     MAX_SOUNDS,
-    MAX_WORDS,
     SLOTS,
-    WORDS,
     Pair,
+    clauses_of,
     read_pairs,
     reader,
     vocabulary,
 )
+from ossicle.runtime.bundle import Bundle
 
-PAD, BEGIN, END = 0, 1, 2
-MARKS = ("<pad>", "<s>", "</s>")
-JOINS = (
-    ("{a} and {b}", 0), ("{a} while {b}", 0), ("{a} as {b}", 0), ("{a} with {b}", 0),
-    ("{a} then {b}", 1), ("{a} followed by {b}", 1), ("{a} and then {b}", 1),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Language:
-    """What the decoder can say and be told."""
-
-    words: tuple[str, ...]
-    sounds: tuple[str, ...]
-
-    def tokens(self, words: Sequence[str]) -> list[int] | None:
-        """Return the words as numbers between marks, or None for a word not known."""
-        index = {w: i for i, w in enumerate(self.words)}
-        if any(w not in index for w in words):
-            return None
-        return [BEGIN, *(index[w] for w in words), END]
+BATCH = 384
+RATE = 3e-3
+POOL = 8  # batches drawn at once
+MISREAD = 0.1  # of the words before, while training
 
 
 def build_language(pairs: list[Pair], clauses: dict[str, list[str]]) -> Language:
     """Return the words of ``pairs`` and of the made-up clauses, and the sounds of both."""
     known = vocabulary(pairs)
     known += sorted({w for forms in clauses.values() for f in forms for w in f.split()} - {*known})
-    return Language((*MARKS, *known), tuple(sorted({*reader_sounds(), *clauses})))
+    sounds = {name for name, _ in reader().sounds}
+    return Language((*MARKS, *known), tuple(sorted({*sounds, *clauses})))
 
 
-def reader_sounds() -> list[str]:
-    """Return the sounds that captions are searched for."""
-    return [name for name, _ in reader().sounds]
-
-
-def made_up(rng: random.Random, clauses: dict[str, list[str]]) -> Pair:
-    """Return a sentence of one or two clauses, for sounds that people rarely write about."""
-    first, second = rng.sample(sorted(clauses), 2)
-    form = rng.randrange(3)
-    if rng.random() < 0.35:
-        return Pair(((first, 0),), tuple(clauses[first][form].split()))
-    join, moment = rng.choice(JOINS)
-    if "with" in join:
-        words = join.format(a=clauses[first][form], b=clauses[second][2])
-    else:
-        words = join.format(a=clauses[first][form], b=clauses[second][form])
-    return Pair(((first, 0), (second, moment)), tuple(words.split()))
-
-
-def memory_of(
-    sounds: Sequence[tuple[str, int, float]], language: Language, shape: CaptionerShape
-) -> Tensor:
-    """Return one memory `[S, features]` of sounds with their moment and score."""
-    memory = torch.zeros(shape.rows, shape.features)
-    for row, (name, moment, score) in enumerate(sounds[: shape.rows]):
-        memory[row, language.sounds.index(name)] = 1
-        memory[row, len(language.sounds) + min(moment, shape.moments - 1)] = 1
-        memory[row, -1] = score
-    return memory
+def gather(
+    pairs: list[Pair], heard: Sequence[Told], language: Language, shape: CaptionerShape
+) -> dict[str, Examples]:
+    """Return the three sources of a batch; without mixtures, their share goes to captions."""
+    rng, clauses = random.Random(0), clauses_of()
+    found = {
+        "captions": from_captions(pairs),
+        "made up": made_up(rng, clauses, 40_000),
+        "mixtures": from_mixtures(rng, heard, pairs, clauses),
+    }
+    return {name: examples(rows, language, shape) for name, rows in found.items() if rows}
 
 
 def batches(
-    pairs: list[Pair], clauses: dict[str, list[str]], language: Language, shape: CaptionerShape,
-    size: int, seed: int,
-) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """Yield (tokens `[B, N]`, memory `[B, S, features]`) for ever; a quarter is made up.
+    sources: dict[str, Examples], shape: CaptionerShape, size: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (tokens `[B, N]`, memory `[B, S, features]`) for ever.
 
-    Sounds of one moment come in any order, so that the order within a moment means nothing, and
-    rare sounds are drawn more often.
+    Lines of like length go together, so that little of a batch is padding.
     """
-    rng = random.Random(seed)
-    usable = [(p, t) for p in pairs if (t := language.tokens(p.words)) is not None]
-    counts: dict[str, int] = {}
-    for pair, _ in usable:
-        for name, _moment in pair.sounds:
-            counts[name] = counts.get(name, 0) + 1
-    weights = [max(counts[n] ** -0.5 for n, _ in p.sounds) for p, _ in usable]
+    rng = np.random.default_rng(seed)
+    total = sum(SHARES[name] for name in sources)
     while True:
-        chosen = rng.choices(usable, weights, k=size)
-        tokens = torch.full((size, MAX_WORDS + 2), PAD)
-        memory = torch.zeros(size, shape.rows, shape.features)
-        for i, (pair, line) in enumerate(chosen):
-            if rng.random() < 0.25:
-                pair = made_up(rng, clauses)
-                line = language.tokens(pair.words) or line
-            tokens[i, : len(line)] = torch.tensor(line)
-            told = [(n, m, rng.uniform(0.4, 1.0)) for n, m in pair.sounds]
-            rng.shuffle(told)
-            memory[i] = memory_of(sorted(told, key=lambda s: s[1]), language, shape)
-        yield tokens[:, : int((tokens != PAD).sum(1).max())], memory
+        drawn = [
+            draw(of, round(POOL * size * SHARES[name] / total), rng, shape)
+            for name, of in sources.items()
+        ]
+        tokens, memory = (np.concatenate([d[i] for d in drawn]) for i in (0, 1))
+        lengths = (tokens != PAD).sum(1)
+        cuts = np.array_split(np.argsort(lengths + rng.random(len(lengths)), kind="stable"), POOL)
+        for at in rng.permutation(POOL):
+            pick = cuts[at]
+            line = tokens[pick, : int(lengths[pick].max())]
+            yield torch.from_numpy(line), torch.from_numpy(memory[pick])
+
+
+def loss_of(
+    model: Captioner, tokens: Tensor, memory: Tensor, smoothing: float = 0.0, noisy: bool = False
+) -> Tensor:
+    """Return the mean cross-entropy of the words that follow."""
+    goal = tokens[:, 1:]
+    before = misread(tokens[:, :-1], model.shape.words) if noisy else tokens[:, :-1]
+    hidden = model.hidden(before, memory)[goal != PAD]
+    logits = (hidden @ model.embed.weight.T).float()
+    return functional.cross_entropy(logits, goal[goal != PAD], label_smoothing=smoothing)
+
+
+def misread(tokens: Tensor, words: int) -> Tensor:
+    """Return ``tokens`` with a tenth of the words exchanged, so that no one word is relied on."""
+    other = torch.randint(len(MARKS), words, tokens.shape)
+    return torch.where((torch.rand(tokens.shape) < MISREAD) & (tokens >= len(MARKS)), other, tokens)
 
 
 def train(
-    pairs: list[Pair], language: Language, shape: CaptionerShape, work: Path, cpu_minutes: float
+    sources: dict[str, Examples], held: Examples, shape: CaptionerShape, work: Path, minutes: float
 ) -> Captioner:
-    """Return the decoder after ``cpu_minutes`` of this process's time; resumes from ``work``."""
+    """Return the decoder after ``minutes`` of this process's time; resumes from ``work``.
+
+    What is returned is a running mean of the weights, which is calmer than the last of them.
+    """
     torch.manual_seed(0)
     model = Captioner(shape)
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3, (0.9, 0.98), weight_decay=0.02)
+    mean = copy.deepcopy(model).eval()
+    optimiser = torch.optim.AdamW(model.parameters(), RATE, (0.9, 0.98), weight_decay=0.02)
     place, spent, step = work / "captioner.pt", 0.0, 0
     if place.is_file():
         saved = torch.load(place, weights_only=True)
         model.load_state_dict(saved["model"])
+        mean.load_state_dict(saved["mean"])
         optimiser.load_state_dict(saved["optimiser"])
         spent, step = saved["spent"], saved["step"]
-    stream = batches(pairs, reader_clauses(), language, shape, 128, seed=step)
-    begun, budget = time.process_time() - spent, cpu_minutes * 60
+    stream = batches(sources, shape, BATCH, seed=step)
+    begun, budget, told = time.process_time() - spent, minutes * 60, spent
     while (now := time.process_time() - begun) < budget:
-        done = now / budget
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 200) * max(0.02, 1 - done)
+            group["lr"] = RATE * min(1.0, (step + 1) / 200) * max(0.01, 1 - now / budget)
         tokens, memory = next(stream)
-        logits = model.whole(tokens[:, :-1], memory)
-        loss = functional.cross_entropy(
-            logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=PAD, label_smoothing=0.03
-        )
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, tokens, memory, smoothing=0.03, noisy=True)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
-        if step % 250 == 0:
-            print(f"step {step} cpu {now:.0f} s loss {loss.item():.3f}", flush=True)
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                        "spent": now, "step": step}, place)  # fmt: skip
-    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                "spent": budget, "step": step}, place)  # fmt: skip
-    return model.eval()
+        _follow(mean, model, min(0.999, step / (step + 10)))
+        if now - told > 60:
+            told = now
+            known = perplexity(mean, held, shape)
+            print(f"step {step} cpu {now:.0f} s loss {loss.item():.3f} held-out {known:.3f}",
+                  flush=True)  # fmt: skip
+            _save(place, model, mean, optimiser, now, step)
+    _save(place, model, mean, optimiser, budget, step)
+    return mean
 
 
-def reader_clauses() -> dict[str, list[str]]:
-    """Return the made-up clauses of ``captioner_words.toml``."""
-    import tomllib
+def _follow(mean: Captioner, model: Captioner, keep: float) -> None:
+    with torch.no_grad():
+        for old, new in zip(mean.parameters(), model.parameters(), strict=True):
+            old.lerp_(new, 1 - keep)
 
-    table = tomllib.loads(WORDS.read_text(encoding="utf-8"))
-    return {name: list(forms) for name, forms in table["clauses"].items()}
+
+def _save(
+    place: Path, model: Captioner, mean: Captioner, optimiser: torch.optim.Optimizer, spent: float,
+    step: int,
+) -> None:  # fmt: skip
+    part = place.with_suffix(".part")
+    parts = {"model": model, "mean": mean, "optimiser": optimiser}
+    saved = {name: item.state_dict() for name, item in parts.items()}
+    torch.save({**saved, "spent": spent, "step": step}, part)
+    part.replace(place)
 
 
 @torch.no_grad()
-def perplexity(model: Captioner, pairs: list[Pair], language: Language) -> float:
-    """Return the perplexity per word on pairs whose words are all known."""
-    total, count = 0.0, 0
-    for pair in pairs:
-        line = language.tokens(pair.words)
-        if line is None:
-            continue
-        told = [(n, m, 0.8) for n, m in pair.sounds]
-        memory = memory_of(told, language, model.shape)[None]
-        logits = model.whole(torch.tensor([line[:-1]]), memory)[0]
-        total += float(functional.cross_entropy(logits, torch.tensor(line[1:]), reduction="sum"))
-        count += len(line) - 1
-    return float(torch.tensor(total / max(count, 1)).exp())
+def perplexity(model: Captioner, held: Examples, shape: CaptionerShape) -> float:
+    """Return the perplexity per word on held-out captions, told with a score of 0.8."""
+    scores = np.where(held.sounds >= 0, np.float32(0.8), np.float32(0))
+    memory = torch.from_numpy(memory_of(held.sounds, held.moments, scores, shape))
+    tokens = torch.from_numpy(held.tokens.astype(np.int64))
+    return float(loss_of(model.eval(), tokens, memory).exp())
 
 
 def main() -> None:
     """Train, measure, and write the bundle."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with captions/")
-    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--work", type=Path, required=True, help="checkpoints, and mixtures")
+    parser.add_argument("--tagger", default="sounds-16k", help="bundle that heard the mixtures")
     parser.add_argument("--out", type=Path, help="where to write the bundle")
-    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes to train")
+    parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes to train")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.work.mkdir(parents=True, exist_ok=True)
     pairs = read_pairs(args.data / "captions" / "audiocaps_train.csv")
     held = read_pairs(args.data / "captions" / "audiocaps_val.csv")
-    language = build_language(pairs, reader_clauses())
+    language = build_language(pairs, clauses_of())
     shape = CaptionerShape(len(language.words), len(language.sounds), SLOTS, MAX_SOUNDS)
-    print(f"{len(pairs)} captions, {len(language.words)} words, {len(language.sounds)} sounds")
-    model = train(pairs, language, shape, args.work, args.minutes)
-    figures = {"perplexity": perplexity(model, held, language), "captions": len(pairs)}
-    (args.work / "captioner.json").write_text(json.dumps({**figures, **asdict(shape)}))
+    tagged = rules_of(Bundle.open(args.tagger).manifest)
+    heard = [
+        told for rules in (tagged, eager(tagged, 0.6)) for settle_ms in (1500, 5000)
+        for told in scenes_told(args.work / "train", rules, settle_ms)
+    ]  # fmt: skip
+    sources = gather(pairs, heard, language, shape)
+    print({name: len(of.weights) for name, of in sources.items()}, len(language.words), flush=True)
+    known = examples(from_captions(held), language, shape)
+    model = train(sources, known, shape, args.work, args.minutes)
+    figures = {"perplexity": perplexity(model, known, shape)}
+    facts = {"captions": len(pairs), "mixtures": len(heard), **asdict(shape)}
+    (args.work / "captioner.json").write_text(json.dumps({**figures, **facts}))
     print(figures)
     if args.out is not None:
         from ossicle.export.recipes.captioner_bundle import write_captioner
 
-        write_captioner(args.out, model, language, held, figures["perplexity"], len(pairs))
+        write_captioner(args.out, model, language, args.data, args.work, tagged, facts, figures)
 
 
 if __name__ == "__main__":

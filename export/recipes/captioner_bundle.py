@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
-import random
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from ossicle.export.bundle import TorchStep, export_bundle
 from ossicle.export.models.captioner import Captioner
-from ossicle.export.recipes.captioner import BEGIN, END, Language
-from ossicle.export.recipes.captioner_text import Pair, reader
+from ossicle.export.recipes.captioner_examples import BEGIN, END, Language
+from ossicle.export.recipes.captioner_heard import Tagged, scenes_told
+from ossicle.export.recipes.captioner_measure import (
+    captions_by_clip,
+    faithful,
+    memory_about,
+    on_captions,
+    sayer,
+    side_by_side,
+)
+from ossicle.export.recipes.captioner_text import read_pairs, reader
+from ossicle.export.recipes.captioner_timing import fit, outcome, waits_in
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.manifest import (
     SCHEMA,
@@ -26,80 +38,79 @@ from ossicle.runtime.manifest import (
     State,
 )
 from ossicle.runtime.model import Model
-from ossicle.runtime.wording import beam_search, named
+from ossicle.runtime.worddecoder import WEIGHTS, GraphWords, KernelWords
 
-NAME, VERSION = "captioner-16k", "1"
-COMMAND = "python -m ossicle.export.recipes.captioner --data DIR --work DIR --out BUNDLE"
-
-CARD = """# captioner-16k
-
-Words sounds that a tagger heard, in order, as one English sentence: `a dog barks while rain falls`.
-A causal transformer decoder ({layers} layers, width {width}, {words} words, {parameters:,}
-parameters) with an explicit key-value cache; it attends to one memory row per sound (which, in
-which moment it began, score). One step is one word; nothing in it is a clock.
-
-**What is decoder and what is grammar.** The bracketed captions and the then/while fragments of
-`--style sentence` are grammar and lexicon. Only sentences of this bundle are decoded; a decoded
-sentence that names a sound it was not told, or leaves one out, is discarded and the grammar's is
-used. On silence nothing is decoded.
-
-**Trained on** the text of AudioCaps captions (MIT; {captions:,} of 49,274 kept), no audio. What a
-tagger cannot know was taken out first: who speaks, how many, how loud, how far. A quarter of each
-batch are made-up sentences for sounds that people rarely caption (alarms, chainsaw, rooster).
-Figures on captions are therefore inflated by templates, and no CIDEr is claimed.
-
-**Measured** on the held-out validation captions, greedy and beam 4, see `metrics` in the manifest:
-perplexity per word {perplexity:.2f}; sentences that name exactly what they were told: greedy
-{greedy:.1%}, beam {beam:.1%}; sentences with a word pair used twice: {repeats:.1%}.
-
-**Limits.** English. At most {rows} sounds and {moments} moments. It knows {sounds} sounds of the
-caption vocabulary; others fall back to the grammar.
-
-Licence: Apache-2.0. Credits: AudioCaps (Kim et al., NAACL 2019).
-"""
+NAME, VERSION = "captioner-16k", "2"
+COMMAND = "python -m ossicle.export.recipes.captioner --data DIR --work WORK --out BUNDLE"
+CARD = Path(__file__).with_name("captioner_card.md")
+CAPTIONS = "AudioCaps validation captions"
+MIXTURES = "mixtures of ESC-10 fold 4, held-out speech, music and rooms, synthesised alarms"
+UNITS = {"wait_ms": "ms", "wait_p50_ms": "ms", "sentence_ms": "ms"}
 
 
 def write_captioner(
-    place: Path, model: Captioner, language: Language, held: list[Pair], perplexity: float,
-    captions: int,
+    place: Path, model: Captioner, language: Language, data: Path, work: Path, tagged: Tagged,
+    facts: Mapping[str, Any], figures: Mapping[str, float],
 ) -> Bundle:  # fmt: skip
-    """Write the bundle, measure it as written, and write it again with what was measured."""
-    figures: dict[str, float] = {"perplexity": perplexity}
-    draft = _export(place, model, language, figures, captions)
-    figures |= measure(Model.load(draft), held)
-    return _export(place, model, language, figures, captions)
+    """Write the bundle, measure it as written, and write it again with what was measured.
+
+    ``work`` holds mixtures to fit the timing head on in ``train``, and held-out ones in ``val``.
+    """
+    _round(model)
+    head = fit(waits_in(work / "train", tagged))
+    settings = {"weights": head.weights, "bias": head.bias, "cut": head.cut,
+                "least_ms": head.least_ms, "most_ms": head.most_ms}  # fmt: skip
+    draft = _export(place, model, language, settings, facts, {CAPTIONS: figures})
+    found = {
+        CAPTIONS: {**figures, **measure_captions(draft, model, language, data)},
+        MIXTURES: {
+            **measure_mixtures(draft, model, language, work, tagged),
+            **outcome(head, waits_in(work / "val", tagged)),
+        },
+    }
+    return _export(place, model, language, settings, facts, found)
 
 
-def measure(model: Model, held: list[Pair], count: int = 300) -> dict[str, float]:
-    """Return how faithful the written bundle is on ``count`` held-out pairs."""
-    chosen = random.Random(0).sample(held, min(count, len(held)))
-    figures = {}
+def _round(model: Captioner) -> None:
+    """Round the weights to what float16 holds, which the bundle stores them in."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half().float())
+
+
+def measure_captions(
+    bundle: Bundle, model: Captioner, language: Language, data: Path
+) -> dict[str, float]:
+    """Return the figures on people's captions."""
+    path = data / "captions" / "audiocaps_val.csv"
+    told = [[(n, m, 0.8) for n, m in p.sounds] for p in read_pairs(path)][:600]
+    words, found = KernelWords(bundle), dict[str, float]()
     for name, beam in (("greedy", 1), ("beam", 4)):
-        said = [(p, decode(model, p, beam)) for p in chosen]
-        names = [named(" ".join(words), reader().sounds) for _, words in said]
-        exact = sum(n == {s for s, _ in p.sounds} for n, (p, _) in zip(names, said, strict=True))
-        figures[name] = exact / len(said)
-        pairs = [list(pairwise(w)) for _, w in said]
-        figures["repeats"] = sum(len(set(x)) < len(x) for x in pairs) / len(pairs)
-    return figures
+        say = sayer(words, language, model.shape, beam)
+        for figures in (faithful(say, told), on_captions(say, captions_by_clip(path))):
+            found |= {f"{key}_{name}": value for key, value in figures.items()}
+    for key in ("clips", "cider_d_templates"):
+        found[key] = found.pop(f"{key}_greedy")
+        del found[f"{key}_beam"]
+    memories = [memory_about(t, language, model.shape) for t in told[:60]]
+    return found | side_by_side(GraphWords(Model.load(bundle)), words, memories)
 
 
-def decode(model: Model, pair: Pair, beam: int) -> list[str]:
-    """Return the decoder's best words for the sounds of ``pair``, unchecked."""
-    extra, sounds = model.manifest.extra, list(model.manifest.labels or ())
-    words = json.loads(model.bundle.read("words.json"))
-    memory = np.zeros((extra["rows"], len(sounds) + extra["moments"] + 1), np.float32)
-    for row, (name, moment) in enumerate(pair.sounds):
-        memory[row, sounds.index(name)] = 1
-        memory[row, len(sounds) + moment] = 1
-        memory[row, -1] = 0.8
-    found = beam_search(model, memory, beam)
-    return [words[i] for i in found[0]] if found else []
+def measure_mixtures(
+    bundle: Bundle, model: Captioner, language: Language, work: Path, tagged: Tagged
+) -> dict[str, float]:
+    """Return how faithful sentences about held-out mixtures are."""
+    told, found = scenes_told(work / "val", tagged, 5000), dict[str, float]()
+    for name, beam in (("greedy", 1), ("beam", 4)):
+        say = sayer(KernelWords(bundle), language, model.shape, beam)
+        found |= {f"{key}_{name}": value for key, value in faithful(say, told).items()}
+    return found
 
 
 def _export(
-    place: Path, model: Captioner, language: Language, figures: dict[str, float], captions: int
-) -> Bundle:
+    place: Path, model: Captioner, language: Language, timing: Mapping[str, Any],
+    facts: Mapping[str, Any], figures: Mapping[str, Mapping[str, float]],
+) -> Bundle:  # fmt: skip
     shape = model.shape
     ports = (Port("token", (1,), "int64"), Port("memory", (shape.rows, shape.features)))
     states = (
@@ -115,28 +126,62 @@ def _export(
         outputs=(ProgramOutput("logits", "frame", (shape.words,)),),
         ops=(Op("graph", ("token", "memory"), ("logits",), "word"),),
     )
-    naming = [[name, pattern.pattern] for name, pattern in reader().sounds]
-    full = {"greedy": 0.0, "beam": 0.0, "repeats": 0.0, **figures}
-    card = CARD.format(
-        layers=shape.layers, width=shape.width, words=shape.words, rows=shape.rows,
-        moments=shape.moments, sounds=shape.sounds, captions=captions,
-        parameters=sum(p.numel() for p in model.parameters()), **full,
-    )  # fmt: skip
     manifest = Manifest(
         schema=SCHEMA, name=NAME, version=VERSION, task="caption", license="Apache-2.0",
         license_class="permissive", source="recipe export/recipes/captioner.py; text of AudioCaps",
         sample_rate_hz=16_000, hop=1, latency=1, latency_class="offline", graphs={},
         programs={"step": program}, labels=language.sounds, batch=(1, 2, 4, 8),
         metrics=tuple(
-            Metric(name, round(value, 4), "", "AudioCaps validation captions", COMMAND)
-            for name, value in sorted(figures.items())
+            Metric(name, round(value, 7), UNITS.get(name, ""), data, COMMAND)
+            for data, found in figures.items() for name, value in sorted(found.items())
         ),
         extra={"rows": shape.rows, "moments": shape.moments, "length": shape.length,
-               "begin": BEGIN, "end": END, "language": "en"},
+               "heads": shape.heads, "begin": BEGIN, "end": END, "language": "en",
+               "timing": dict(timing)},
     )  # fmt: skip
+    naming = [[name, pattern.pattern] for name, pattern in reader().sounds]
     files = {
         "words.json": json.dumps(language.words).encode(),
         "naming.json": json.dumps(naming).encode(),
-        "README.md": card.encode(),
+        "README.md": card(model, facts, figures).encode(),
+        WEIGHTS: _weights(model),
     }
     return export_bundle(place, manifest, {"word": step}, files=files)
+
+
+def _weights(model: Captioner) -> bytes:
+    arrays = {k: v.numpy().astype(np.float16) for k, v in model.state_dict().items()}
+    held = io.BytesIO()
+    np.savez(held, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for one
+    return held.getvalue()
+
+
+def card(
+    model: Captioner, facts: Mapping[str, Any], figures: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Return the model card; a figure that was not measured yet is a dash."""
+    on_text, on_mixtures = figures.get(CAPTIONS, {}), figures.get(MIXTURES, {})
+
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    table = {
+        "CAPTIONS": facts["captions"], "MIXTURES": facts["mixtures"],
+        "LAYERS": model.shape.layers, "WIDTH": model.shape.width, "WORDS": model.shape.words,
+        "SOUNDS": model.shape.sounds, "ROWS": model.shape.rows, "MOMENTS": model.shape.moments,
+        "PARAMETERS": f"{sum(p.numel() for p in model.parameters()):,}",
+    }  # fmt: skip
+    text = CARD.read_text(encoding="utf-8")
+    for name, value in table.items():
+        text = text.replace(f"{{{name}}}", str(value))
+    for mark, found in (("text", on_text), ("mix", on_mixtures)):
+        for form, key in _slots(text, mark):
+            text = text.replace(f"{{{mark}.{key}:{form}}}", shown(found.get(key), form))
+    return text
+
+
+def _slots(text: str, mark: str) -> list[tuple[str, str]]:
+    """Return (format, name) of the slots ``{mark.name:format}`` of a card."""
+    import re
+
+    return [(form, key) for key, form in re.findall(rf"\{{{mark}\.(\w+):([^}}]+)\}}", text)]

@@ -61,6 +61,19 @@ def reader() -> Reader:
     )
 
 
+@cache
+def sound_names() -> dict[str, str]:
+    """Return what a tagger's labels are called in captions, where that differs."""
+    return dict(tomllib.loads(WORDS.read_text(encoding="utf-8"))["labels"])
+
+
+@cache
+def clauses_of() -> dict[str, list[str]]:
+    """Return how sounds are said in made-up sentences: plain, going on, as a noun."""
+    table = tomllib.loads(WORDS.read_text(encoding="utf-8"))
+    return {name: list(forms) for name, forms in table["clauses"].items()}
+
+
 def read_pair(caption: str) -> Pair | None:
     """Return a caption as a training pair, or None if it says more than a tagger can know.
 

@@ -1,4 +1,4 @@
-"""``ossicle caption`` as plain functions: a file or a pipe to captions, and a live view.
+"""``ossicle caption`` as plain functions: a file or a pipe to captions.
 
 The command line, the demo and the tests call these; nothing here parses arguments.
 """
@@ -6,26 +6,23 @@ The command line, the demo and the tests call these; nothing here parses argumen
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
-from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.audio import Chunk
 from ossicle.runtime.bundle import Bundle
-from ossicle.runtime.errors import AudioError, CaptionError
+from ossicle.runtime.errors import CaptionError
 from ossicle.runtime.model import Model
 from ossicle.runtime.resample import Resampler
 from ossicle.runtime.task import CueEvent, Event, GapEvent, InlineRun, NoticeEvent
 from ossicle.streaming.captions.cue import Cue, Op, Priority
-from ossicle.streaming.captions.sentences import SceneSentences, SentenceWriter
 from ossicle.streaming.captions.sinks import FORMATS, Outlets, Sink, SinkReport, file_sink
 from ossicle.streaming.captions.sinks.scc import LATIN
+from ossicle.streaming.captions.source import read_audio
 from ossicle.streaming.captions.task import CaptionOptions, CaptionTask
 
-CHUNK_S = 0.1
 BUNDLE = "sounds-16k"
 
 
@@ -47,7 +44,7 @@ def caption_file(
     source: str | Path, out: str | Path | None = None, format: str | None = None, *,
     bundle: str | Path | Bundle = BUNDLE, options: CaptionOptions | None = None,
     rate_hz: int | None = None, channels: int = 1, stdin: IO[bytes] | None = None,
-    stdout: IO[bytes] | None = None, decoder: str | None = None,
+    stdout: IO[bytes] | None = None, see: Callable[[Cue], None] | None = None,
 ) -> CaptionReport:  # fmt: skip
     """Caption ``source`` into ``out`` and return what was made.
 
@@ -62,7 +59,7 @@ def caption_file(
         channels: interleaved channels of a pipe.
         stdin: where a pipe is read; None is the process's own.
         stdout: where a pipe is written; None is the process's own.
-        decoder: a bundle (captioner-16k) that adds a sentence about each change of the scene.
+        see: is shown every line of the feed as it comes.
 
     Raises:
         AudioError: audio that cannot be read.
@@ -70,17 +67,20 @@ def caption_file(
         BundleError: no such tagger.
     """
     to_pipe = out is None or str(out) == "-"
-    form = caption_format(None if to_pipe else out, format)
     chosen = options or CaptionOptions(live=False)
-    if form == "scc" and chosen.lang[:2] not in LATIN:
-        raise CaptionError(
-            f"CEA-608 cannot write language {chosen.lang!r}; {', '.join(LATIN)} it can. "
-            "Choose another format or language"
-        )
+    form = caption_format(None if to_pipe else out, format, chosen.lang)
     chunks = read_audio(source, rate_hz, channels, stdin or sys.stdin.buffer)
     target: Any = (stdout or sys.stdout.buffer) if to_pipe else out
     sink = file_sink(form, target)
-    report = caption_stream(chunks, {form: sink}, bundle, chosen, "wait", decoder)
+    return check_written(caption_stream(chunks, {form: sink}, bundle, chosen, "wait", see))
+
+
+def check_written(report: CaptionReport) -> CaptionReport:
+    """Return ``report``, unless an output failed.
+
+    Raises:
+        CaptionError: it did.
+    """
     failed = [s for s in report.sinks if s.failure]
     if failed:
         raise CaptionError(f"captions were not all written: {failed[0].failure}")
@@ -89,15 +89,18 @@ def caption_file(
 
 def caption_stream(
     chunks: Iterable[Chunk], sinks: dict[str, Sink], bundle: str | Path | Bundle = BUNDLE,
-    options: CaptionOptions | None = None, when_full: str = "drop", decoder: str | None = None,
+    options: CaptionOptions | None = None, when_full: str = "drop",
+    see: Callable[[Cue], None] | None = None,
 ) -> CaptionReport:  # fmt: skip
     """Caption ``chunks`` of any one format into any number of sinks; a failed one is reported."""
     outlets = Outlets(sinks, when_full=when_full)
     tally = Tally()
     try:
-        for event in caption_events(chunks, bundle, options, tally, decoder):
+        for event in caption_events(chunks, bundle, options, tally):
             if isinstance(event, CueEvent):
                 outlets.put(event.cue)
+                if see is not None:
+                    see(event.cue)
     finally:
         tally.sinks = tuple(outlets.close())
     return tally.report()
@@ -133,26 +136,10 @@ class Tally:
 
 def caption_events(
     chunks: Iterable[Chunk], bundle: str | Path | Bundle = BUNDLE,
-    options: CaptionOptions | None = None, tally: Tally | None = None, decoder: str | None = None,
+    options: CaptionOptions | None = None, tally: Tally | None = None,
 ) -> Iterator[Event]:  # fmt: skip
     """Yield the events of a captioned stream as its audio comes."""
-    events = _plain_events(chunks, bundle, options, tally or Tally())
-    if decoder is None:
-        yield from events
-        return
-    scenes = SceneSentences(SentenceWriter(Model.load(decoder)), (options or CaptionOptions()).lang)
-    for event in events:
-        if isinstance(event, CueEvent):
-            yield from map(CueEvent, scenes.take(event.cue))
-        else:
-            yield event
-    yield from map(CueEvent, scenes.end())
-
-
-def _plain_events(
-    chunks: Iterable[Chunk], bundle: str | Path | Bundle, options: CaptionOptions | None,
-    tally: Tally,
-) -> Iterator[Event]:  # fmt: skip
+    tally = tally or Tally()
     model = Model.load(bundle)
     task = CaptionTask(model.manifest, options)
     run = InlineRun(task, model)
@@ -179,12 +166,25 @@ def _counted(events: list[Event], tally: Tally) -> list[Event]:
     return events
 
 
-def caption_format(out: str | Path | None, format: str | None) -> str:
+def caption_format(out: str | Path | None, format: str | None, lang: str = "en") -> str:
     """Return the format asked for, or the one that the file name says.
+
+    Raises:
+        CaptionError: no such format, or one that cannot write the language.
 
     >>> caption_format("street.vtt", None), caption_format(None, None)
     ('vtt', 'jsonl')
     """
+    form = _format(out, format)
+    if form == "scc" and lang[:2] not in LATIN:
+        raise CaptionError(
+            f"CEA-608 cannot write language {lang!r}; {', '.join(LATIN)} it can. "
+            "Choose another format or language"
+        )
+    return form
+
+
+def _format(out: str | Path | None, format: str | None) -> str:
     if format is not None:
         if format not in FORMATS:
             raise CaptionError(f"caption format {format!r}; one of {', '.join(FORMATS)} expected")
@@ -194,111 +194,3 @@ def caption_format(out: str | Path | None, format: str | None) -> str:
     if out is not None and suffix not in FORMATS:
         raise CaptionError(f"{out} does not say its format; name one of {', '.join(FORMATS)}")
     return suffix or "jsonl"
-
-
-def read_audio(
-    source: str | Path, rate_hz: int | None = None, channels: int = 1,
-    stdin: IO[bytes] | None = None,
-) -> Iterator[Chunk]:  # fmt: skip
-    """Yield a file, or raw PCM from a pipe, in chunks of a tenth of a second.
-
-    Raises:
-        AudioError: a file that cannot be read, or a pipe without a rate.
-    """
-    if str(source) != "-":
-        yield from _read_file(Path(source))
-        return
-    if rate_hz is None or stdin is None:
-        raise AudioError("raw audio from a pipe needs its sample rate: --rate 16000, for example")
-    form = AudioFormat(rate_hz, channels)
-    size, start, held = round(CHUNK_S * rate_hz) * 2 * channels, 0, b""
-    while data := stdin.read(size):
-        data = held + data
-        whole = len(data) - len(data) % (2 * channels)
-        held = data[whole:]
-        pcm = np.frombuffer(data[:whole], "<i2").reshape(-1, channels).T
-        chunk = Chunk(np.divide(pcm, 32768, dtype=np.float32), start, form)
-        start = chunk.stop
-        if chunk.length:
-            yield chunk
-    if held:
-        raise AudioError(
-            f"the pipe ended in the middle of a sample: {len(held)} bytes of "
-            f"{2 * channels} are left; is it 16-bit PCM of {channels} channel(s)?"
-        )
-
-
-def _read_file(path: Path) -> Iterator[Chunk]:
-    try:
-        import soundfile
-    except ImportError as error:
-        raise AudioError("audio files need soundfile; install ossicle[audio]") from error
-    if not path.is_file():
-        raise AudioError(f"no audio file at {path}")
-    try:
-        with soundfile.SoundFile(path) as file:
-            form = AudioFormat(file.samplerate, file.channels)
-            start, size = 0, round(CHUNK_S * file.samplerate)
-            while len(frames := file.read(size, "float32", always_2d=True)):
-                chunk = Chunk(np.ascontiguousarray(frames.T), start, form)
-                start = chunk.stop
-                yield chunk
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path} cannot be read as audio: {error}") from error
-
-
-def live_view(events: Iterable[Event], console: Any = None, lines: int = 12) -> None:
-    """Show cues in the terminal as they come: what is on now, and below it what was.
-
-    Works on any iterable of events, so on a file, a microphone and a remote service alike.
-    """
-    from rich.console import Console
-    from rich.live import Live
-
-    view = LiveText(lines)
-    with Live(view.render(), console=console or Console(), refresh_per_second=10) as live:
-        for event in events:
-            if isinstance(event, CueEvent):
-                view.take(event.cue)
-                live.update(view.render())
-
-
-class LiveText:
-    """What the terminal shows."""
-
-    def __init__(self, lines: int = 12) -> None:
-        self.lines = lines
-        self.open: dict[int, Cue] = {}
-        self.past: list[Cue] = []
-        self.heard_s = 0.0
-
-    def take(self, cue: Cue) -> None:
-        """Take one line of the feed."""
-        self.heard_s = cue.audio_seen_sample / cue.sample_rate_hz
-        if cue.is_heartbeat:
-            return
-        self.open.pop(cue.cue_id, None)
-        if not cue.is_final:
-            self.open[cue.cue_id] = cue
-        elif cue.op is Op.CLOSE:
-            self.past = [*self.past, cue][-self.lines :]
-
-    def render(self) -> Any:
-        """Return the view as a rich renderable; cue text is never read as markup."""
-        from rich.text import Text
-
-        text = Text()
-        for cue in self.past[-self.lines :]:
-            text.append(f"{_at(cue)}  {cue.text.replace(chr(10), ' ')}\n", "dim")
-        for cue in self.open.values():
-            style = "bold white on red" if cue.priority is Priority.ALERT else "bold"
-            text.append(f"{_at(cue)}  ", "dim")
-            text.append(f"{cue.text}\n", style)
-        minutes, seconds = divmod(int(self.heard_s), 60)
-        text.append(f"listening {minutes // 60}:{minutes % 60:02}:{seconds:02}", "green")
-        return text
-
-
-def _at(cue: Cue) -> str:
-    seconds = cue.start_sample // cue.sample_rate_hz
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -2,17 +2,17 @@
 
 The wording follows the sound's length, as captioners for deaf viewers write it: over at once,
 ``[dog barks]``; going on, ``[dog barking]``; still going on or taken up again, ``[barking
-continues]``; gone after that, ``[barking stops]``. A sound that goes on is captioned for a few
-seconds and then only recalled now and then, so a caption is final soon and nothing is said twice.
+continues]``; gone after that, ``[barking stops]``. Live, a cue opens with what its sound usually
+is, and is reworded at most once, when a sound that usually is over goes on. A sound that goes on is
+captioned for a few seconds and then only recalled now and then, so a caption is final soon and
+nothing is said twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 
-from ossicle.runtime import snapshot
-from ossicle.streaming.captions.cue import Kind, Label, Op, Priority, Relation, RelationKind
+from ossicle.streaming.captions.cue import Label, Op, Priority, Relation, RelationKind
 from ossicle.streaming.captions.layout import LINE_COLUMNS, lay_out
 from ossicle.streaming.captions.lexicon import (
     Form,
@@ -22,121 +22,26 @@ from ossicle.streaming.captions.lexicon import (
     known_sounds,
     load_lexicon,
 )
+from ossicle.streaming.captions.lines import (
+    Chain,
+    ComposerState,
+    Draft,
+    Group,
+    Line,
+    Part,
+    Timing,
+    common,
+)
 from ossicle.streaming.captions.tracker import Edge, Sound
 
 MAX_LABELS = 32  # sounds listed in one cue; further ones extend the last
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One sound to caption and the tagger classes that mean it."""
-
-    key: str  # of the lexicon
-    name: str  # shown in labels
-    class_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """When what is said, in milliseconds; :meth:`at` gives samples."""
-
-    short: int = 1500  # a sound up to this long is worded as a short one
-    regroup: int = 1500  # the same sound again within this pause is one cue; sounds may ask more
-    first: int = 6000  # a cue is closed after this, even if its sound goes on
-    recall: int = 30_000  # how often a sound that goes on is captioned again
-    recall_alert: int = 10_000
-    again: int = 10_000  # a sustained sound taken up again within this "continues"
-    then: int = 3000  # a sound that begins within this after another is its "then"
-    confirm: int = 0  # a cue (no alert) that sounded for less is retracted; 0 never
-
-    def at(self, rate_hz: int) -> Timing:
-        """Return the same durations in samples at ``rate_hz``."""
-        return Timing(*(getattr(self, f.name) * rate_hz // 1000 for f in fields(self)))
-
-
-@snapshot.record("captions.Part")
-@dataclass(slots=True)
-class Part:
-    """One sound inside a cue, as far as it was heard."""
-
-    sound_id: int
-    onset: int
-    heard: int
-    peak: float
-    offset: int | None = None
-
-
-@snapshot.record("captions.Line")
-@dataclass(slots=True)
-class Line:
-    """An open cue."""
-
-    cue_id: int
-    group: int
-    form: str
-    start: int
-    end: int
-    parts: list[Part]
-    relation: tuple[str, int] | None = None  # kind and cue_id
-    said: tuple[str, int, bool] | None = None  # text, parts, sounding as last drafted
-
-    @property
-    def sounding(self) -> bool:
-        """Whether the sound goes on."""
-        return self.parts[-1].offset is None
-
-
-@snapshot.record("captions.Chain")
-@dataclass(slots=True)
-class Chain:
-    """The last closed cue of a group, for what is said of it next."""
-
-    cue_id: int
-    start: int
-    end: int
-    sustained: bool
-    going_on: bool  # it was closed while its sound went on
-    part: Part  # its last sound
-
-
-@snapshot.record("captions.ComposerState")
-@dataclass(slots=True)
-class ComposerState:
-    """One stream's open and past cues, by group."""
-
-    lines: dict[int, Line] = field(default_factory=dict)
-    chains: dict[int, Chain] = field(default_factory=dict)
-    cues: int = 0
-
-
-@snapshot.record("captions.Draft")
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a cue should say now. ``text[:sure_chars]`` is the same whatever happens next."""
-
-    op: Op
-    cue_id: int
-    kind: Kind
-    priority: Priority
-    text: str
-    sure_chars: int
-    start: int
-    end: int
-    end_open: bool
-    labels: tuple[Label, ...]
-    relations: tuple[Relation, ...]
-    language: str
-
-    def __post_init__(self) -> None:  # a snapshot carries the enumerations as plain text
-        for name, value in (("op", Op(self.op)), ("kind", Kind(self.kind)),
-                            ("priority", Priority(self.priority))):  # fmt: skip
-            object.__setattr__(self, name, value)
-
-
 class Composer:
     """Words the sounds of one tagger in one language and style.
 
-    ``style`` is ``brackets``, ``sentence`` or ``off`` (labels without text).
+    ``style`` is ``brackets``, ``off`` (labels without text), or any other for clauses. ``live``
+    says that each draft is read as it is made; otherwise only the last one counts.
 
     Raises:
         CaptionError: a group that the lexicon can word neither itself nor by declared fallback.
@@ -144,12 +49,13 @@ class Composer:
 
     def __init__(
         self, groups: Sequence[Group], timing: Timing, rate_hz: int, language: str = "en",
-        style: str = "brackets", line_columns: int = LINE_COLUMNS,
+        style: str = "brackets", line_columns: int = LINE_COLUMNS, live: bool = True,
     ) -> None:  # fmt: skip
         self.groups = tuple(groups)
         self.timing = timing.at(rate_hz)
         self.style = style
         self.line_columns = line_columns
+        self.live = live
         lexicon = load_lexicon(language)
         self.lexicons: list[Lexicon] = [lexicon.speaks(g.key) for g in groups]
         sounds = known_sounds()
@@ -263,7 +169,7 @@ class Composer:
 
     def _close(self, state: ComposerState, line: Line, drafts: list[Draft]) -> None:
         group, before = line.group, state.chains.get(line.group)
-        if line.form == Form.SUSTAINED and line.end - line.start <= self.timing.short:
+        if self._may_shorten(line):
             line.form = Form.SHORT.value
         alert = self.kinds[group].priority is Priority.ALERT
         retract = not alert and not line.sounding and self._sounded(line) < self.timing.confirm
@@ -331,9 +237,18 @@ class Composer:
         """Return how much of ``text`` its sound's length can no longer change."""
         if line.form == Form.SHORT:
             return common(text, self._text(line, Form.SUSTAINED))
-        if line.form == Form.SUSTAINED and line.end - line.start <= self.timing.short:
+        if self._may_shorten(line):
             return common(text, self._text(line, Form.SHORT))
         return len(text)
+
+    def _may_shorten(self, line: Line) -> bool:
+        """Whether a text that says "going on" is reworded if its sound ends now.
+
+        Only where nobody has read it yet: to a live reader the sound was going on when it was told
+        of, and a text that changes as it leaves helps nobody.
+        """
+        brief = line.end - line.start <= self.timing.short
+        return not self.live and line.form == Form.SUSTAINED and brief
 
     def _text(self, line: Line, form: Form) -> str:
         if self.style == "off":
@@ -349,13 +264,3 @@ class Composer:
             else:
                 text = text[:1].upper() + text[1:]
         return lay_out(text, self.line_columns)
-
-
-def common(a: str, b: str) -> int:
-    """Return the length of the longest common prefix.
-
-    >>> common("[dog barks]", "[dog barking]")
-    9
-    """
-    n = min(len(a), len(b))
-    return next((i for i in range(n) if a[i] != b[i]), n)

@@ -80,7 +80,7 @@ class Feed:
             end_open=draft.end_open, display_start_ms=shown.display_start_ms,
             display_end_ms=self._display_end(shown, item, audio_seen),
             audio_seen_sample=audio_seen, labels=draft.labels, relations=draft.relations,
-            priority=draft.priority, language=draft.language, model=self.model,
+            priority=draft.priority, language=draft.language, model=draft.author or self.model,
         )  # fmt: skip
 
     def _display_end(self, shown: Shown, item: Stable, audio_seen: int) -> int:

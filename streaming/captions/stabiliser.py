@@ -2,7 +2,8 @@
 
 LocalAgreement (Liu et al., Interspeech 2020): a prefix is committed once the hypotheses of two
 looks, ``hold`` samples apart, agree on it. Committed text never changes; a later hypothesis that
-contradicts it is refused. Alerts are shown and committed at once.
+contradicts it is refused. Alerts are shown and committed at once, and so are sentences, which are
+written once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ossicle.runtime import snapshot
-from ossicle.streaming.captions.composer import Draft, common
-from ossicle.streaming.captions.cue import Op, Priority
+from ossicle.streaming.captions.cue import Kind, Op, Priority
+from ossicle.streaming.captions.lines import Draft, common
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,10 @@ class Stabiliser:
 
     def _hear(self, state: StabiliserState, draft: Draft, seen: int) -> None:
         held = state.held.get(draft.cue_id)
-        alert = draft.priority is Priority.ALERT
-        sure = len(draft.text) if alert else draft.sure_chars
+        at_once = draft.priority is Priority.ALERT or draft.kind is Kind.SCENE
+        sure = len(draft.text) if at_once else draft.sure_chars
         if held is None:
-            since = seen - self.hold if alert else seen
+            since = seen - self.hold if at_once else seen
             marks = [(len(draft.text), since)]
             state.held[draft.cue_id] = Held(draft, marks, draft.text, sure)
             return

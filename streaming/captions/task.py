@@ -1,17 +1,9 @@
-"""Captions as a task: samples in, cues out, with a tagger's hops in between.
-
-What a tagger's manifest may say in ``extra``, besides its ``labels``:
-
-- ``thresholds``: by label, ``{"on", "off", "min_on_ms", "min_off_ms", "max_rise_ms"}``, each
-  optional, or ``[on, off]``, or one number; the entry ``"*"`` holds for labels not named;
-- ``score_delay``: samples by which a score trails the sound it is about, where that differs from
-  the manifest's output delay.
-"""
+"""Captions as a task: samples in, cues out, with a tagger's hops in between."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,52 +12,25 @@ from numpy.typing import NDArray
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk, scrub
-from ossicle.runtime.errors import AudioError, CaptionError, ManifestError
+from ossicle.runtime.errors import AudioError
 from ossicle.runtime.framer import Framer, FramerState
 from ossicle.runtime.manifest import Manifest
 from ossicle.runtime.task import CueEvent, Event, GapEvent, Hop, NoticeEvent
-from ossicle.streaming.captions.composer import (
-    Composer,
-    ComposerState,
-    Draft,
-    Group,
-    Timing,
-)
-from ossicle.streaming.captions.cue import Priority
+from ossicle.runtime.timing import Outlook
+from ossicle.streaming.captions.composer import Composer
 from ossicle.streaming.captions.feed import Feed, FeedState
-from ossicle.streaming.captions.lexicon import SoundKind, known_sounds, sounds_of
+from ossicle.streaming.captions.lexicon import SoundKind, known_sounds
+from ossicle.streaming.captions.lines import ComposerState, Draft, Timing
+from ossicle.streaming.captions.options import STYLES, CaptionOptions, changed
+from ossicle.streaming.captions.rules import audio_input, groups_of, rule_of, wanted_of
+from ossicle.streaming.captions.scenes import Scenes, SceneState
+from ossicle.streaming.captions.sentences import writer_of
 from ossicle.streaming.captions.stabiliser import Stabiliser, StabiliserState
-from ossicle.streaming.captions.tracker import ClassRule, Edge, Tracker, TrackerState
+from ossicle.streaming.captions.tracker import Edge, Tracker, TrackerState
 
-STYLES = ("brackets", "sentence", "off")
+__all__ = ["STYLES", "CaptionOptions", "CaptionState", "CaptionTask", "changed"]
+
 HOLD_MS = 80  # non-alerts are held back this long for a second look
-DEFAULT_RULE = {"on": 0.5, "off": 0.25, "min_on_ms": 80, "min_off_ms": 240, "max_rise_ms": 240}
-AUDIOSET_RULE = {"on": 0.35, "off": 0.15, "min_on_ms": 0, "min_off_ms": 960, "max_rise_ms": 480}
-AUDIOSET_CLASSES = 400  # a tagger of more classes is taken for one of AudioSet's
-
-
-@snapshot.record("captions.Options")
-@dataclass(frozen=True, slots=True)
-class CaptionOptions:
-    """What a reader asked for.
-
-    Raises:
-        CaptionError: a style or score that cannot be.
-    """
-
-    min_score: float = 0.0  # no sound is believed below this score
-    labels: tuple[str, ...] = ()  # only these sounds (keys or labels); empty: all
-    alerts_only: bool = False
-    lang: str = "en"
-    style: str = "brackets"  # brackets, sentence or off
-    live: bool = True  # False: times for a file, from where each sound began
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
-        if self.style not in STYLES:
-            raise CaptionError(f"caption style {self.style!r}; one of {', '.join(STYLES)} expected")
-        if not 0.0 <= self.min_score <= 1.0:
-            raise CaptionError(f"min_score {self.min_score}; 0 to 1 expected")
 
 
 @snapshot.record("captions.State")
@@ -79,6 +44,7 @@ class CaptionState:
     composer: ComposerState
     stabiliser: StabiliserState
     feed: FeedState
+    scenes: SceneState = field(default_factory=SceneState)
     origin: int = -1  # first sample of the stream; -1 before it came
     fed: int = 0  # end of the audio that was pushed
     taken: int = -1  # end of the last hop taken; -1 before the first
@@ -87,13 +53,16 @@ class CaptionState:
 
 @dataclass(frozen=True)
 class Desk:
-    """The four workers for one set of options; built once, shared by all streams that ask so."""
+    """The workers for one set of options; built once, shared by all streams that ask so."""
 
     tracker: Tracker
     composer: Composer
+    scenes: Scenes | None  # for whole sentences
     stabiliser: Stabiliser
     feed: Feed
     wanted: NDArray[np.bool_]  # by group
+    on: NDArray[np.float32]  # thresholds, by group
+    off: NDArray[np.float32]
 
 
 class CaptionTask:
@@ -117,9 +86,9 @@ class CaptionTask:
         self.program = program
         self.timing = timing or Timing()
         self.input_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
-        self.source = _audio_input(manifest, program)
+        self.source = audio_input(manifest, program)
         self.delay = int(manifest.extra.get("score_delay", manifest.delay))
-        self.groups = _groups(manifest)
+        self.groups = groups_of(manifest)
         self._index = [np.array(g.class_ids) for g in self.groups]
         self._plain = all(len(g.class_ids) == 1 for g in self.groups)
         self._columns = np.array([g.class_ids[0] for g in self.groups], np.intp)
@@ -210,6 +179,8 @@ class CaptionTask:
         edges = desk.tracker.end(state.tracker)
         drafts = desk.composer.step(state.composer, edges, (), state.tracker.seen)
         drafts += desk.composer.end(state.composer)
+        drafts = self._told(state, desk, drafts, None, state.tracker.seen)
+        drafts += self._untold(state, desk)
         events = self._publish(state, desk, drafts, state.tracker.seen, state.fed)
         if state.bad_samples or state.tracker.bad_scores:
             events.append(NoticeEvent("bad_audio", "NaN or Inf was taken as silence", {
@@ -220,9 +191,12 @@ class CaptionTask:
     def update(self, state: CaptionState, options: Mapping[str, Any]) -> list[Event]:
         """Change options from the next hop on; cues that are open end as their sounds fade."""
         fresh = changed(state.options, options)
-        self.desk(fresh)
+        before, after = self.desk(state.options), self.desk(fresh)
         state.options = fresh
-        return []
+        if before.scenes is None or after.scenes is not None:
+            return []
+        seen = max(state.taken, state.tracker.seen, 0)
+        return self._publish(state, before, self._untold(state, before), state.tracker.seen, seen)
 
     def _frame(
         self, state: CaptionState, desk: Desk, scores: NDArray[np.float32], begin: int, end: int
@@ -236,7 +210,32 @@ class CaptionTask:
         sounding = [t.sound for i in state.tracker.live if (t := tracks[i]).sound is not None]
         now = max(stop, state.tracker.seen)
         drafts = desk.composer.step(state.composer, edges, sounding, now)
+        drafts = self._told(state, desk, drafts, scores, now)
         return self._publish(state, desk, drafts, now, seen)
+
+    def _told(
+        self, state: CaptionState, desk: Desk, drafts: list[Draft],
+        scores: NDArray[np.float32] | None, now: int,
+    ) -> list[Draft]:  # fmt: skip
+        """Return the drafts, or the sentences about them; no scores: nothing more will come."""
+        if desk.scenes is None:  # what a sentence told of before is not told again
+            held, told = state.stabiliser.held, state.scenes.told
+            return [d for d in drafts if d.cue_id in held or d.cue_id not in told]
+        outlook = None
+        if scores is not None:
+            on = np.array([t.sound is not None for t in state.tracker.tracks])
+            near = np.where(on, np.float32(0), np.nan_to_num(scores) / desk.on)
+            rising = int((~on & (scores >= desk.off)).sum())
+            outlook = Outlook(rising, min(1.0, float(near.max(initial=0))))
+        return desk.scenes.step(state.scenes, drafts, outlook, state.composer,
+                                state.stabiliser.held, now)  # fmt: skip
+
+    @staticmethod
+    def _untold(state: CaptionState, desk: Desk) -> list[Draft]:
+        """Return the end of the sentences."""
+        if desk.scenes is None:
+            return []
+        return desk.scenes.end(state.scenes, state.composer, state.tracker.seen)
 
     def _publish(
         self, state: CaptionState, desk: Desk, drafts: list[Draft], now: int, seen: int
@@ -260,92 +259,17 @@ class CaptionTask:
     def _desk(self, options: CaptionOptions) -> Desk:
         rate = self.manifest.sample_rate_hz
         kinds = [known_sounds().get(g.key, SoundKind(g.key)) for g in self.groups]
-        wanted = _wanted(self.groups, kinds, self.manifest, options)
-        rules = [_rule(self.manifest, g, options.min_score) for g in self.groups]
+        wanted = wanted_of(self.groups, kinds, self.manifest, options)
+        rules = [rule_of(self.manifest, g, options.min_score) for g in self.groups]
+        whole = options.style == "sentence"
         return Desk(
             Tracker(rules),
-            Composer(self.groups, self.timing, rate, options.lang, options.style),
+            Composer(self.groups, self.timing, rate, options.lang, options.style,
+                     live=options.live),
+            Scenes(writer_of(options.decoder), rate, options.lang) if whole else None,
             Stabiliser(HOLD_MS * rate // 1000),
             Feed(self.manifest.name, rate, options.live),
             wanted,
-        )
-
-
-def changed(options: CaptionOptions, new: Mapping[str, Any]) -> CaptionOptions:
-    """Return ``options`` with ``new`` values.
-
-    Raises:
-        CaptionError: an unknown option, or a value that cannot be.
-    """
-    known = {f.name for f in fields(CaptionOptions)}
-    if set(new) - known:
-        raise CaptionError(
-            f"unknown caption options {sorted(set(new) - known)}; {', '.join(sorted(known))} exist"
-        )
-    return CaptionOptions(**{**asdict(options), **new})
-
-
-def _audio_input(manifest: Manifest, program: str) -> str:
-    line = manifest.programs.get(program)
-    if line is None or manifest.labels is None or all(o.name != "scores" for o in line.outputs):
-        raise ManifestError(
-            f"{manifest.name} cannot be captioned from: a program {program!r} with an output "
-            "'scores', and labels, are needed"
-        )
-    sources = [p.name for p in line.inputs if p.kind == "audio"]
-    if len(sources) != 1:
-        raise ManifestError(f"{manifest.name}.{program} takes {sources}; one audio input expected")
-    return sources[0]
-
-
-def _groups(manifest: Manifest) -> list[Group]:
-    """Return the sounds that the tagger's classes mean, in the order they first appear."""
-    labels = manifest.labels or ()
-    members: dict[str, list[int]] = {}
-    for index, key in enumerate(sounds_of(labels)):
-        if key:
-            members.setdefault(key, []).append(index)
-    return [
-        Group(key, labels[ids[0]] if len(ids) == 1 else key, tuple(ids))
-        for key, ids in members.items()
-    ]
-
-
-def _wanted(
-    groups: list[Group], kinds: list[SoundKind], manifest: Manifest, options: CaptionOptions
-) -> NDArray[np.bool_]:
-    names = [{g.key, g.name, *((manifest.labels or ())[i] for i in g.class_ids)} for g in groups]
-    unknown = [name for name in options.labels if not any(name in n for n in names)]
-    if unknown:
-        raise CaptionError(
-            f"{manifest.name} does not know {unknown}; it knows "
-            f"{', '.join(sorted(g.key for g in groups))}"
-        )
-    alert = np.array([k.priority is Priority.ALERT for k in kinds], bool)
-    named = np.array([not options.labels or bool(n & set(options.labels)) for n in names], bool)
-    return named & (alert if options.alerts_only else True)
-
-
-def _rule(manifest: Manifest, group: Group, min_score: float) -> ClassRule:
-    """Return the thresholds of a group: those of its first class that the bundle names."""
-    table: Mapping[str, Any] = manifest.extra.get("thresholds", {})
-    names = [(manifest.labels or ())[i] for i in group.class_ids]
-    given: Any = next((table[n] for n in (*names, group.key, "*") if n in table), {})
-    if isinstance(given, int | float):
-        given = {"on": given, "off": given / 2}
-    elif not isinstance(given, Mapping):
-        given = dict(zip(("on", "off"), given, strict=False))
-    audioset = len(manifest.labels or ()) > AUDIOSET_CLASSES
-    values = {**(AUDIOSET_RULE if audioset else DEFAULT_RULE), **given}
-    if set(values) - set(DEFAULT_RULE):
-        raise CaptionError(
-            f"{manifest.name}: thresholds of {group.key} have unknown "
-            f"{sorted(set(values) - set(DEFAULT_RULE))}; {', '.join(DEFAULT_RULE)} exist"
-        )
-
-    def samples(name: str) -> int:
-        return round(float(values[name]) * manifest.sample_rate_hz / 1000)
-
-    on = max(float(values["on"]), min_score)
-    return ClassRule(group.name, on, min(float(values["off"]), on), samples("min_on_ms"),
-                     samples("min_off_ms"), samples("max_rise_ms"))  # fmt: skip
+            np.array([max(r.on, 1e-6) for r in rules], np.float32),
+            np.array([r.off for r in rules], np.float32),
+        )  # fmt: skip

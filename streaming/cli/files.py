@@ -1,4 +1,4 @@
-"""Commands on files and pipes: caption, encode, decode, separate, enhance."""
+"""Commands on files and pipes: encode, decode, separate, enhance."""
 
 from __future__ import annotations
 
@@ -15,70 +15,8 @@ In = Annotated[str, typer.Argument(help="Audio file, or - for standard input.", 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (caption, encode, decode, separate, enhance):
+    for command in (encode, decode, separate, enhance):
         app.command()(command)
-
-
-def caption(
-    source: In,
-    out: Annotated[str, typer.Option("--out", "-o", help="File; else standard output.")] = "-",
-    format: Annotated[
-        str, typer.Option("--format", "-f", help="jsonl, vtt, srt, ttml or scc.")
-    ] = "",
-    rate: Annotated[int, typer.Option("--rate", help="Hz, of raw 16-bit PCM from a pipe.")] = 0,
-    channels: Annotated[int, typer.Option("--channels", help="Of raw PCM from a pipe.")] = 1,
-    min_score: Annotated[float, typer.Option(help="Believe no sound below this score.")] = 0.0,
-    label: Annotated[list[str] | None, typer.Option(help="Only this sound; repeatable.")] = None,
-    alerts_only: Annotated[bool, typer.Option(help="Only alarms and the like.")] = False,
-    lang: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
-    style: Annotated[str, typer.Option(help="brackets, sentence or off.")] = "brackets",
-    model: Model = "",
-    server: Server = "",
-    token: Token = "",
-    tls_ca: Ca = "",
-    tls: Tls = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Caption the sounds in a file or a live pipe.
-
-    ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | ossicle caption - --rate 16000
-    """
-    from ossicle.streaming.captions.commands import BUNDLE, caption_file
-    from ossicle.streaming.captions.task import CaptionOptions
-
-    options = CaptionOptions(
-        min_score=min_score,
-        labels=tuple(label or ()),
-        alerts_only=alerts_only,
-        lang=lang,
-        style=style,
-        live=False,
-    )
-    if server:
-        from ossicle.streaming.cli.remote import caption_remote
-
-        report: Any = caption_remote(
-            Remote(server, token, tls_ca, tls), source, out, format, options, model, rate, channels
-        )
-    else:
-        done = caption_file(
-            source,
-            out,
-            format or None,
-            bundle=model or BUNDLE,
-            options=options,
-            rate_hz=rate or None,
-            channels=channels,
-        )
-        report = {"seconds": done.seconds, "cues": done.cues, "alerts": done.alerts}
-    if not quiet or json:
-        show(
-            report,
-            json,
-            lambda: f"{report['cues']} captions in {report['seconds']:.1f} s of audio",
-            quiet=True,
-        )
 
 
 def encode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ossicle.streaming import messages as m
@@ -14,29 +15,19 @@ from ossicle.streaming.client.device import Microphone
 
 def caption_microphone(
     remote: Any, device: int | str | None, rate_hz: int | None, seconds: float, model: str,
-    as_json: bool,
+    as_json: bool, options: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Caption until ``seconds`` have passed (0: until interrupted).
+    """Caption until ``seconds`` have passed (0: until interrupted), with a task's ``options``.
 
     Raises:
         DeviceError: no microphone, or no PortAudio.
     """
+    from ossicle.streaming.captions.liveview import watching
+
     microphone = Microphone(device, rate_hz)
-    if as_json:
-        asyncio.run(_listen(remote, microphone, seconds, model, _print_line))
-        return
-    from rich.live import Live
-
-    from ossicle.streaming.captions.commands import LiveText
-
-    text = LiveText()
-    with Live(text.render(), refresh_per_second=10) as live:
-
-        def take(cue: Cue) -> None:
-            text.take(cue)
-            live.update(text.render())
-
-        asyncio.run(_listen(remote, microphone, seconds, model, take))
+    spec = m.TaskSpec("caption", model=model, options=options)
+    with watching(not as_json) as see:
+        asyncio.run(_listen(remote, microphone, seconds, spec, see or _print_line))
 
 
 def _print_line(cue: Cue) -> None:
@@ -44,10 +35,11 @@ def _print_line(cue: Cue) -> None:
     sys.stdout.flush()
 
 
-async def _listen(remote: Any, microphone: Any, seconds: float, model: str, take: Any) -> None:
+async def _listen(
+    remote: Any, microphone: Any, seconds: float, spec: m.TaskSpec, take: Callable[[Cue], None]
+) -> None:
     limit = time.monotonic() + seconds if seconds else None
     async with remote.connect() as client:
-        spec = m.TaskSpec("caption", model=model)
         async for response in client.run(microphone, spec):
             if isinstance(response.body, Cue):
                 take(response.body)

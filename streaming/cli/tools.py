@@ -1,4 +1,4 @@
-"""Commands to look and measure: demo, loadgen, bench, devices, mic."""
+"""Commands to look and measure: demo, loadgen, bench, devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ossicle.streaming.cli.output import show
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (demo, loadgen, bench, devices, mic):
+    for command in (demo, loadgen, bench, devices):
         app.command()(command)
 
 
@@ -111,22 +111,3 @@ def _device_table(rows: list[Any]) -> Any:
             f"{d.index}{mark}", d.name, d.host, str(d.inputs), str(d.outputs), str(d.rate_hz)
         )
     return table
-
-
-def mic(
-    device: Annotated[str, typer.Option(help="Index or part of a name.")] = "",
-    rate: Annotated[int, typer.Option("--rate", help="Hz; 0: the device's own.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Stop after; 0: never.")] = 0.0,
-    model: Model = "",
-    server: Server = "",
-    token: Token = "",
-    tls_ca: Ca = "",
-    tls: Tls = False,
-    json: Json = False,
-) -> None:
-    """Caption what the microphone hears, live."""
-    from ossicle.streaming.cli.microphone import caption_microphone
-
-    chosen: int | str | None = int(device) if device.isdigit() else device or None
-    remote = Remote(server or "local", token, tls_ca, tls)
-    caption_microphone(remote, chosen, rate or None, seconds, model, json)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from ossicle.runtime.errors import AudioError
+from ossicle.runtime.errors import AudioError, CaptionError
+from ossicle.runtime.task import CueEvent
 from ossicle.streaming import messages as m
-from ossicle.streaming.captions.cue import Cue, Op, Priority
+from ossicle.streaming.captions.cue import Cue
 from ossicle.streaming.cli.options import Remote
 from ossicle.streaming.cli.remote.drive import chained, drive, narrow
 
@@ -21,14 +23,19 @@ def caption_remote(
     model: str,
     rate_hz: int,
     channels: int,
-) -> dict[str, Any]:
+    see: Callable[[Cue], None] | None = None,
+) -> Any:
     """Caption a file or pipe into a sink; see ``captions.commands.caption_file``."""
     import sys
 
-    from ossicle.streaming.captions.commands import caption_format, read_audio
+    from ossicle.streaming.captions.commands import Tally, caption_format, check_written
+    from ossicle.streaming.captions.options import DECODER
     from ossicle.streaming.captions.sinks import Outlets, file_sink
+    from ossicle.streaming.captions.source import read_audio
 
-    form = caption_format(None if out == "-" else out, format or None)
+    if options.decoder != DECODER:
+        raise CaptionError("--decoder works without --server only; a server words with its own")
+    form = caption_format(None if out == "-" else out, format or None, options.lang)
     chunks = read_audio(source, rate_hz or None, channels, sys.stdin.buffer)
     sinks = Outlets({form: file_sink(form, sys.stdout.buffer if out == "-" else out)},
                     when_full="wait")  # fmt: skip
@@ -40,7 +47,7 @@ def caption_remote(
         "style": options.style,
     }
     spec = m.TaskSpec("caption", model=model, options=asked)
-    told = {"seconds": 0.0, "cues": 0, "alerts": 0}
+    tally = Tally()
 
     async def run() -> None:
         async with remote.connect() as client:
@@ -55,13 +62,14 @@ def caption_remote(
                 body = response.body
                 if isinstance(body, Cue):
                     sinks.put(body)
-                    told["cues"] += body.op is Op.OPEN
-                    told["alerts"] += body.op is Op.OPEN and body.priority is Priority.ALERT
+                    tally.count(CueEvent(body))
+                    if see is not None:
+                        see(body)
                 elif isinstance(body, m.Ended):
-                    told["seconds"] = body.samples / form.rate_hz
+                    tally.samples, tally.rate_hz = body.samples, form.rate_hz
 
     try:
         asyncio.run(run())
     finally:
-        sinks.close()
-    return told
+        tally.sinks = tuple(sinks.close())
+    return check_written(tally.report())

@@ -24,10 +24,10 @@ from ossicle.runtime.manifest import (
     ProgramOutput,
     State,
 )
-from ossicle.streaming.captions.composer import Draft
 from ossicle.streaming.captions.cue import Cue, Kind, Label, Priority
 from ossicle.streaming.captions.cue import Op as CueOp
 from ossicle.streaming.captions.feed import Feed
+from ossicle.streaming.captions.lines import Draft
 from ossicle.streaming.captions.stabiliser import Stable
 
 RATE = 16_000

@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import AudioError, CaptionError
-from ossicle.streaming.captions.commands import (
-    LiveText,
-    caption_events,
-    caption_file,
-    caption_stream,
-    live_view,
-    read_audio,
-)
+from ossicle.runtime.task import CueEvent
+from ossicle.streaming.captions.commands import caption_events, caption_file, caption_stream
 from ossicle.streaming.captions.cue import Cue, Op, check_feed, from_json_line
+from ossicle.streaming.captions.liveview import LiveText, watching
 from ossicle.streaming.captions.sinks import FORMATS, HlsSegments, Outlet, Outlets, file_sink
+from ossicle.streaming.captions.source import read_audio
 from ossicle.streaming.captions.task import CaptionOptions
 
 RATE = 16_000
@@ -204,7 +200,13 @@ def test_the_live_view_shows_what_is_on_and_never_markup(
     samples = make_tones([("dog_bark", 1.0, 1.4), ("smoke_alarm", 2.0, 4.9)], 5.0)
     out = io.StringIO()
     console = Console(file=out, width=60)
-    live_view(caption_events([Chunk(samples, 0, AudioFormat(RATE))], tone_bundle), console)
+    with watching(True, console) as see:
+        assert see is not None
+        for event in caption_events([Chunk(samples, 0, AudioFormat(RATE))], tone_bundle):
+            if isinstance(event, CueEvent):
+                see(event.cue)
+    with watching(False) as nothing:
+        assert nothing is None
     assert "[dog barks]" in out.getvalue()
     view = LiveText(lines=3)
     for cue in make_feed(seed=1):

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.bundle import Bundle, list_bundles
-from ossicle.runtime.errors import ManifestError, QueryError
+from ossicle.runtime.errors import BundleError, ManifestError, QueryError
 from ossicle.runtime.model import Model
-from ossicle.runtime.task import CueEvent
+from ossicle.runtime.worddecoder import GraphWords, KernelWords
 from ossicle.runtime.wording import beam_search, named
-from ossicle.streaming.captions.commands import caption_events
-from ossicle.streaming.captions.cue import Cue, Kind, Op, check_feed
 from ossicle.streaming.captions.lexicon import languages
 from ossicle.streaming.captions.sentences import (
     Heard,
-    SceneSentences,
     SentenceWriter,
     join_clauses,
+    writer_of,
 )
 
-Tones = Callable[[list[tuple[str, float, float]], float], NDArray[np.float32]]
 KEYS = ["dog", "rain", "speech", "smoke_alarm", "siren", "rooster", "crying_baby", "clock_tick"]
 heard_lists = st.lists(
     st.builds(Heard, st.sampled_from(KEYS), st.integers(0, 2), st.floats(0.3, 1.0)), max_size=4
@@ -34,14 +29,15 @@ heard_lists = st.lists(
 
 
 @pytest.fixture(scope="module")
-def writer() -> SentenceWriter:
+def bundle() -> Bundle:
     if "captioner-16k" not in list_bundles():
         pytest.skip("the bundle captioner-16k is not installed")
-    return SentenceWriter(Model.load("captioner-16k"))
+    return Bundle.open("captioner-16k")
 
 
-def scene(events: list[Cue], sentences: SceneSentences) -> list[Cue]:
-    return [out for cue in events for out in sentences.take(cue)] + sentences.end()
+@pytest.fixture(scope="module")
+def writer(bundle: Bundle) -> SentenceWriter:
+    return SentenceWriter(bundle)
 
 
 def test_grammar_joins_clauses_by_moment() -> None:
@@ -57,7 +53,7 @@ def test_grammar_alone_words_anything_but_silence(heard: list[Heard], language: 
     sentence = SentenceWriter(None).write(heard, language)
     assert (sentence is None) == (not heard)
     if sentence is not None:
-        assert not sentence.decoded
+        assert sentence.author == "grammar"
 
 
 @given(heard=heard_lists)
@@ -72,6 +68,7 @@ def test_a_decoded_sentence_names_what_was_heard_and_nothing_else(
     assert sentence is not None
     assert writer.write(heard) == sentence
     if sentence.decoded:
+        assert sentence.author == "captioner-16k"
         told = {h.key for h in heard}
         assert named(sentence.text.lower().replace(",", " ,"), writer.naming) == told
 
@@ -83,14 +80,40 @@ def test_the_decoder_words_most_of_what_people_meet(writer: SentenceWriter) -> N
     assert sum(decoded) > 0.6 * len(decoded)
 
 
+def test_kernels_and_graph_give_the_same_scores_word_by_word(
+    bundle: Bundle, writer: SentenceWriter
+) -> None:
+    """The ring wraps: more words than it holds are read."""
+    graph, kernels = GraphWords(Model.load(bundle)), KernelWords(bundle)
+    rng = np.random.default_rng(5)
+    for told in ([], [Heard("dog")], [Heard("dog"), Heard("rain", 1), Heard("siren", 1, 0.4)]):
+        memory = writer.memory(told)
+        states = graph.open(memory, 3), kernels.open(memory, 3)
+        for at in range(2 * graph.settings["length"] + 3):
+            tokens = rng.integers(1, len(writer.words), 3).tolist()
+            a, b = graph.step(states[0], tokens), kernels.step(states[1], tokens)
+            np.testing.assert_allclose(a, b, atol=2e-4, err_msg=f"word {at}")
+            if at % 4 == 2:
+                for words, state in zip((graph, kernels), states, strict=True):
+                    words.reorder(state, [2, 0, 0])
+
+
+def test_kernels_and_graph_write_the_same_sentences(bundle: Bundle, writer: SentenceWriter) -> None:
+    graph = GraphWords(Model.load(bundle))
+    assert writer.decoder is not None
+    for a, b, beam in product(KEYS[:3], KEYS[3:6], (1, 4)):
+        memory = writer.memory([Heard(a), Heard(b, 1, 0.7)])
+        assert beam_search(graph, memory, beam) == beam_search(writer.decoder, memory, beam)
+
+
 def test_greedy_is_a_beam_of_one_and_no_beam_is_refused(writer: SentenceWriter) -> None:
-    assert writer.model is not None
-    memory = writer._memory([Heard("dog"), Heard("rain")])
-    (one,) = beam_search(writer.model, memory, 1)
+    assert writer.decoder is not None
+    memory = writer.memory([Heard("dog"), Heard("rain")])
+    (one,) = beam_search(writer.decoder, memory, 1)
     assert one
-    assert len(beam_search(writer.model, memory, 3)) <= 3
+    assert len(beam_search(writer.decoder, memory, 3)) <= 3
     with pytest.raises(QueryError, match="beam of 0"):
-        beam_search(writer.model, memory, 0)
+        beam_search(writer.decoder, memory, 0)
 
 
 def test_a_sound_the_decoder_does_not_know_is_left_to_the_grammar(writer: SentenceWriter) -> None:
@@ -104,34 +127,7 @@ def test_a_sound_the_decoder_does_not_know_is_left_to_the_grammar(writer: Senten
 
 def test_a_tagger_is_no_decoder(tone_bundle: Bundle) -> None:
     with pytest.raises(ManifestError, match="no sentence decoder"):
-        SentenceWriter(Model.load(tone_bundle))
-
-
-def test_scenes_join_the_feed_without_breaking_it(tone_bundle: Bundle, make_tones: Tones) -> None:
-    plan = [("rain", 1, 14.0), ("dog_bark", 4, 4.5), ("dog_bark", 9.0, 9.4), ("music", 16.0, 19.0)]
-    chunk = Chunk(make_tones(plan, 25.0), 0, AudioFormat(16_000))
-    plain = [e.cue for e in caption_events([chunk], tone_bundle) if isinstance(e, CueEvent)]
-    feed = scene(plain, SceneSentences(SentenceWriter(None)))
-    check_feed(feed)
-    scenes = [c for c in feed if c.kind is Kind.SCENE]
-    assert [c.text for c in scenes if c.op is Op.OPEN] == [
-        "Rain falls", "Rain falls while a dog barks", "Music plays",
-    ]  # fmt: skip
-    assert sum(c.op is Op.CLOSE for c in scenes) == 3
-    others = [c for c in feed if c.kind is not Kind.SCENE]
-    assert [(c.op, c.text, c.start_sample) for c in others] == [
-        (c.op, c.text, c.start_sample) for c in plain
-    ]
-
-
-def test_no_scene_is_made_of_silence_nor_spoken_twice(
-    tone_bundle: Bundle, make_tones: Tones
-) -> None:
-    def said(plan: list[tuple[str, float, float]]) -> list[str]:
-        chunk = Chunk(make_tones(plan, 20.0), 0, AudioFormat(16_000))
-        plain = [e.cue for e in caption_events([chunk], tone_bundle) if isinstance(e, CueEvent)]
-        feed = scene(plain, SceneSentences(SentenceWriter(None)))
-        return [c.text for c in feed if c.kind is Kind.SCENE and c.op is Op.OPEN]
-
-    assert said([]) == []
-    assert said([("dog_bark", t, t + 0.4) for t in (1, 5, 9, 13)]) == ["A dog barks"]
+        SentenceWriter(tone_bundle)
+    with pytest.raises(BundleError, match="nowhere"):
+        writer_of("nowhere")
+    assert writer_of("none").decoder is None

@@ -21,7 +21,7 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import CueEvent, Event, GapEvent, InlineRun, NoticeEvent
 from ossicle.streaming.captions.cue import Cue, Kind, Op, Priority, RelationKind, check_feed
 from ossicle.streaming.captions.layout import LINE_COLUMNS, LINES, MOST_MS, columns, reading_ms
-from ossicle.streaming.captions.task import CaptionOptions, CaptionTask, changed
+from ossicle.streaming.captions.task import STYLES, CaptionOptions, CaptionTask, changed
 
 RATE, HOP = 16_000, 640
 MONO = AudioFormat(RATE)
@@ -77,7 +77,7 @@ def test_a_late_clock_moves_the_times_and_nothing_else(
     ]
 
 
-@given(cut=st.integers(0, 200), style=st.sampled_from(["brackets", "sentence", "off"]))
+@given(cut=st.integers(0, 200), style=st.sampled_from(STYLES))
 @settings(max_examples=20, deadline=None)
 def test_a_snapshot_goes_on_bit_for_bit(
     model: Model, make_tones: Tones, cut: int, style: str
@@ -178,7 +178,7 @@ def scripted(manifest: Manifest, plan: list[tuple[int, int, int, float]], frames
     return script.finish(), script
 
 
-@given(plan=bursts, style=st.sampled_from(["brackets", "sentence"]), live=st.booleans(),
+@given(plan=bursts, style=st.sampled_from(["brackets", "sentence", "clauses"]), live=st.booleans(),
        lang=st.sampled_from(["en", "de", "fr", "zh"]))  # fmt: skip
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_promise_holds_for_any_sounds(
@@ -360,8 +360,8 @@ def test_a_tagger_of_audioset_is_captioned_through_the_map(manifest: Manifest) -
         events += task.take(state, hop, {"scores": scores if i < 25 else scores * 0})
     events += task.end(state)
     finals = {c.text: c for c in cues_of(events) if c.op is Op.CLOSE}
-    assert set(finals) == {"[dog barks]", "[music plays]"}
-    assert finals["[music plays]"].kind is Kind.MUSIC
+    assert set(finals) == {"[dog barks]", "[music playing]"}
+    assert finals["[music playing]"].kind is Kind.MUSIC
 
 
 def test_an_empty_stream_is_an_empty_feed(model: Model) -> None:

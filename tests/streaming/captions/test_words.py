@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ossicle.runtime import snapshot
 from ossicle.runtime.errors import CaptionError
 from ossicle.streaming.captions import lexicon
-from ossicle.streaming.captions.composer import Composer, Draft, Group, Timing, common
+from ossicle.streaming.captions.composer import Composer
 from ossicle.streaming.captions.cue import (
     Cue,
     Kind,
@@ -32,6 +32,7 @@ from ossicle.streaming.captions.lexicon import (
     parse_lexicon,
     sound_of,
 )
+from ossicle.streaming.captions.lines import Draft, Group, Timing, common
 from ossicle.streaming.captions.sinks.base import clean_lines
 from ossicle.streaming.captions.stabiliser import Stabiliser
 
