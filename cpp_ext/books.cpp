@@ -100,13 +100,14 @@ void PackedBooks::pack_layer(std::int64_t k) {
 
 void PackedBooks::run(const void* x, bool wide, std::int64_t T, std::int64_t layers, std::int32_t* codes,
                       std::int64_t stride) const {
-  const std::size_t tile = kSearchTile, Dp = books_.Dp, Np = books_.Np;
+  const Table& run = table();
+  const std::size_t tile = std::min<std::int64_t>(run.search_tile, T), Dp = books_.Dp, Np = books_.Np;
   Scratch& s = Scratch::here();
   s.begin(Scratch::bytes<double>(tile * Dp) + Scratch::bytes<float>(tile * Dp) + Scratch::bytes<std::int8_t>(tile * Dp) +
           Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(tile * 4) + Scratch::bytes<std::int32_t>(tile));
   const SearchScratch scratch{s.take<double>(tile * Dp), s.take<float>(tile * Dp), s.take<std::int8_t>(tile * Dp),
                               s.take<float>(tile * Np), s.take<float>(tile * 4), s.take<std::int32_t>(tile)};
-  table().search(books_, x, wide, T, layers, codes, stride, scratch);
+  run.search(books_, x, wide, T, layers, codes, stride, scratch);
 }
 
 void PackedBooks::encode(const float* x, std::int64_t T, std::int64_t layers, std::int32_t* codes,

@@ -37,7 +37,6 @@ struct SearchScratch {
   float* facts;         // [tile, 4]: scale, norm, error, spare
   std::int32_t* shift;  // [tile]: 128 * sum of low
 };
-constexpr std::int64_t kSearchTile = 8;  // scores of a tile over 1024 codes stay in the first cache
 
 enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2 };
 
@@ -56,6 +55,7 @@ struct Table {
   const char* name;
   int lanes;
   bool integer_dot;  // a first pass in int8 is faster than one in fp32
+  std::int64_t search_tile;  // residuals searched at once
 
   // codes[k * stride + t] for k < layers, t < T; x is [T, D] in fp32 (or fp64 if wide).
   void (*search)(const Books&, const void* x, bool wide, std::int64_t T, std::int64_t layers,

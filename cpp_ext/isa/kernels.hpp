@@ -3,6 +3,14 @@
 #include "../table.hpp"
 #include "simd.hpp"
 
+// Residuals searched at once: their scores over 1024 codes stay in the first cache, or in the second where tiles
+// are so fast that reading the codes once for more residuals counts.
+#if defined(__AMX_TILE__)
+#define OSSICLE_SEARCH_TILE 32
+#else
+#define OSSICLE_SEARCH_TILE 8
+#endif
+
 namespace ossicle::OSSICLE_NS {
 void search(const Books&, const void* x, bool wide, std::int64_t T, std::int64_t layers,
             std::int32_t* codes, std::int64_t stride, const SearchScratch&);

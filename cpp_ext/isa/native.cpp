@@ -40,6 +40,13 @@ OSSICLE_INLINE vf gelu_(vf v) {
 OSSICLE_INLINE vf leaky_(vf v, float alpha) { return pick(v < vf{}, v * alpha, v); }
 OSSICLE_INLINE vf relu_(vf v) { return pick(v < vf{}, vf{}, v); }
 
+// To the nearest step, ties to even; what lies outside, and NaN, goes to the ends as an integer would.
+OSSICLE_INLINE vf quantised(vf x, float scale, float zero, float low, float high) {
+  const vf y = x / scale;
+  const vf bounded = pick(y > all(-1024.0f), pick(y < all(1024.0f), y, all(1024.0f)), all(-1024.0f));
+  return clamp(nearest(bounded) + zero, low, high);
+}
+
 OSSICLE_INLINE vf activate(vf v, Act act, float alpha) {
   switch (act) {
     case Act::relu: return relu_(v);
@@ -216,6 +223,9 @@ void map_step(Map op, float p, float q, const float* a, std::int64_t as, const f
     case Map::silu: return OSSICLE_ONE(x * sigmoid_(x));
     case Map::gelu: return OSSICLE_ONE(gelu_(x));
     case Map::clip: return OSSICLE_ONE(clamp(x, p, q));
+    case Map::quantise_u8: return OSSICLE_ONE(quantised(x, p, q, 0.0f, 255.0f));
+    case Map::quantise_i8: return OSSICLE_ONE(quantised(x, p, q, -128.0f, 127.0f));
+    case Map::dequantise: return OSSICLE_ONE((x - q) * p);
     case Map::add: return OSSICLE_TWO(x + y);
     case Map::sub: return OSSICLE_TWO(x - y);
     case Map::mul: return OSSICLE_TWO(x * y);
@@ -268,7 +278,8 @@ void norm_row(float epsilon, const float* x, const float* scale, const float* bi
 
 float most_of(const float* x, std::int64_t stride, std::int64_t n) {
   float best = x[0];
-  for (std::int64_t i = 1; i < n; ++i) best = x[i * stride] > best || best != best ? x[i * stride] : best;
+  for (std::int64_t i = 1; i < n && best == best; ++i)  // NaN is the largest of all
+    if (!(x[i * stride] <= best)) best = x[i * stride];
   return best;
 }
 

@@ -4,8 +4,9 @@
 // above the first pass's best, so only those codes are decided by the exact sums; when a single code is
 // left it needs none. B uses Cauchy-Schwarz with the errors that were really made:
 //   |<r',c'> - <r^,c^>| <= |r' - r^| max|c'| + |r^| max|c' - c^|   (+ fp32 rounding of the sums).
-#include "../table.hpp"
 #include "exact.hpp"
+#include "kernels.hpp"
+#include "tiles.hpp"
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_DOTPROD)
@@ -15,6 +16,7 @@
 namespace ossicle::OSSICLE_NS {
 namespace {
 
+constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
 
 // acc[i] += sum of 4 products of unsigned codes and signed residual bytes, 64 codes a group.
@@ -168,31 +170,126 @@ void first_pass(const Layer& layer, const Books& b, const SearchScratch& s, std:
   }
 }
 
+// The scores of a tile of residuals over all codes.
+void all_scores(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile) {
+  for (std::int64_t g = 0; g < b.Np / b.group; ++g) {
+    std::int64_t t = 0;
+    for (; t + 4 <= tile; t += 4) first_pass<4>(layer, b, s, g, t);
+    if (t + 2 <= tile) first_pass<2>(layer, b, s, g, t), t += 2;
+    if (t < tile) first_pass<1>(layer, b, s, g, t);
+  }
+}
+
+#if defined(__AMX_TILE__)
+
+// The same integers for 16 residuals at once: residuals are the rows of the left tile, 64 of their bytes its
+// columns; 16 codes by 64 bytes of the packed group are the right one. Tiles 6 and 7 hold what is left of D.
+OSSICLE_INLINE void tile_dots(const std::uint8_t* codes, const std::int8_t* q, std::int64_t Dp,
+                              std::int32_t (*out)[64]) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  std::int64_t d = 0;
+  for (; d + 64 <= Dp; d += 64, codes += 16 * 256) {
+    _tile_loadd(4, q + d, Dp);
+    _tile_loadd(5, codes, 256);
+    _tile_dpbsud(0, 4, 5);
+    _tile_loadd(5, codes + 64, 256);
+    _tile_dpbsud(1, 4, 5);
+    _tile_loadd(5, codes + 128, 256);
+    _tile_dpbsud(2, 4, 5);
+    _tile_loadd(5, codes + 192, 256);
+    _tile_dpbsud(3, 4, 5);
+  }
+  if (d < Dp) {
+    _tile_loadd(6, q + d, Dp);
+    _tile_loadd(7, codes, 256);
+    _tile_dpbsud(0, 6, 7);
+    _tile_loadd(7, codes + 64, 256);
+    _tile_dpbsud(1, 6, 7);
+    _tile_loadd(7, codes + 128, 256);
+    _tile_dpbsud(2, 6, 7);
+    _tile_loadd(7, codes + 192, 256);
+    _tile_dpbsud(3, 6, 7);
+  }
+  _tile_stored(0, out[0], 256);
+  _tile_stored(1, out[0] + 16, 256);
+  _tile_stored(2, out[0] + 32, 256);
+  _tile_stored(3, out[0] + 48, 256);
+}
+
+void shape_tiles(std::int64_t rows, std::int64_t Dp) {
+  TileShapes shapes;
+  for (int tile = 0; tile < 5; ++tile) shapes.set(tile, rows, 64);
+  shapes.set(5, 16, 64);
+  if (Dp % 64) shapes.set(6, rows, Dp % 64), shapes.set(7, Dp % 64 / 4, 64);
+  shapes.load();
+}
+
+void all_scores_tiled(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile) {
+  alignas(64) std::int32_t dots[16][64];
+  const TileScope scope;
+  std::int64_t shaped = 0;
+  for (std::int64_t g = 0; g < b.Np / 64; ++g)
+    for (std::int64_t t0 = 0; t0 < tile; t0 += 16) {
+      const std::int64_t rows = tile - t0 < 16 ? tile - t0 : 16;
+      if (rows != shaped) shape_tiles(rows, b.Dp), shaped = rows;
+      settle();
+      tile_dots(layer.low + g * b.Dp * 64, s.low + t0 * b.Dp, b.Dp, dots);
+      for (int j = 0; j < 64; j += L) {
+        const vf half = load(layer.half + g * 64 + j), scale = load(layer.scale + g * 64 + j);
+        for (std::int64_t t = 0; t < rows; ++t) {
+          const vi dot = loadi(dots[t] + j) - alli(s.shift[t0 + t]);
+          store(s.scores + (t0 + t) * b.Np + g * 64 + j, half - (all(s.facts[(t0 + t) * 4]) * scale) * tofloat(dot));
+        }
+      }
+    }
+}
+
+#endif
+
 OSSICLE_INLINE double exact_score(const Layer& layer, const Books& b, const double* r, std::int64_t n) {
   const float* c = layer.rows + n * b.D;
   if (!b.cosine) return exact_distance(r, c, b.D);
   return layer.norm[n] > 0.0 ? -(exact_dot(r, c, b.D) / layer.norm[n]) : 0.0;
 }
 
+// Bits of the 64 codes (or 16) of a group that score within the limit.
+OSSICLE_INLINE std::uint64_t within(const float* scores, int group, float limit) {
+  std::uint64_t bits = 0;
+  for (int j = 0; j < group; j += L)
+    bits |= static_cast<std::uint64_t>(lanes_of(load(scores + j) <= all(limit))) << j;
+  return bits;
+}
+
+OSSICLE_INLINE float least_score(const float* scores, std::int64_t n) {  // n is a multiple of 16
+  constexpr int kChains = 16 / L < 4 ? 4 : 16 / L;
+  vf low[kChains];
+  for (vf& v : low) v = load(scores);
+  std::int64_t i = 0;
+  for (; i + kChains * L <= n; i += kChains * L)
+    for (int c = 0; c < kChains; ++c) low[c] = least(low[c], load(scores + i + c * L));
+  for (; i < n; i += L) low[0] = least(low[0], load(scores + i));
+  for (int c = 1; c < kChains; ++c) low[0] = least(low[0], low[c]);
+  return lowest(low[0]);
+}
+
 // The lowest-numbered best code among those within the limit (all of them if the limit is not finite).
 OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const double* r,
                                    const float* scores, float B) {
-  vf low = load(scores);
-  for (std::int64_t n = L; n < b.Np; n += L) low = least(low, load(scores + n));
-  const float limit = lowest(low) + 2.0f * B;
+  const float limit = least_score(scores, b.Np) + 2.0f * B;
   const bool sure = __builtin_isfinite(limit);
   std::int64_t best = -1;
   double best_score = 0.0;
   bool scored = false;
   for (std::int64_t g = 0; g < b.Np; g += b.group) {
-    if (sure) {
-      vi hit{};
-      for (int j = 0; j < b.group; j += L) hit |= load(scores + g + j) <= all(limit);
-      if (!any(hit)) continue;
-    }
-    const std::int64_t stop = g + b.group < b.N ? g + b.group : b.N;
-    for (std::int64_t n = g; n < stop; ++n) {
-      if (sure && !(scores[n] <= limit)) continue;
+    std::uint64_t left = sure ? within(scores + g, b.group, limit) : ~std::uint64_t{0};
+    if (!left) continue;
+    const std::int64_t real = b.N - g < b.group ? b.N - g : b.group;  // the padding scores +inf
+    if (real < 64) left &= (std::uint64_t{1} << real) - 1;
+    for (; left; left &= left - 1) {
+      const std::int64_t n = g + __builtin_ctzll(left);
       if (best < 0) {
         best = n;
         continue;
@@ -209,8 +306,8 @@ OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const dou
 
 void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64_t layers,
             std::int32_t* codes, std::int64_t stride, const SearchScratch& s) {
-  for (std::int64_t t0 = 0; t0 < T; t0 += kSearchTile) {
-    const std::int64_t tile = T - t0 < kSearchTile ? T - t0 : kSearchTile;
+  for (std::int64_t t0 = 0; t0 < T; t0 += kTile) {
+    const std::int64_t tile = T - t0 < kTile ? T - t0 : kTile;
     for (std::int64_t t = 0; t < tile; ++t)
       for (std::int64_t d = 0; d < b.D; ++d) {
         const std::int64_t i = (t0 + t) * b.D + d;
@@ -219,19 +316,19 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
       }
     for (std::int64_t k = 0; k < layers; ++k) {
       const Layer& layer = b.layers[k];
-      float bounds[kSearchTile];
+      float bounds[kTile];
       for (std::int64_t t = 0; t < tile; ++t) {
         const Facts f = centre(layer, b, s.residual + t * b.Dp, s.centred + t * b.Dp,
                                s.low + t * b.Dp, s.shift + t);
         s.facts[4 * t] = f.scale;
         bounds[t] = bound(layer, b, f);
       }
-      for (std::int64_t g = 0; g < b.Np / b.group; ++g) {
-        std::int64_t t = 0;
-        for (; t + 4 <= tile; t += 4) first_pass<4>(layer, b, s, g, t);
-        if (t + 2 <= tile) first_pass<2>(layer, b, s, g, t), t += 2;
-        if (t < tile) first_pass<1>(layer, b, s, g, t);
-      }
+#if defined(__AMX_TILE__)
+      if (layer.low && tile >= 4) all_scores_tiled(layer, b, s, tile);
+      else all_scores(layer, b, s, tile);
+#else
+      all_scores(layer, b, s, tile);
+#endif
       for (std::int64_t t = 0; t < tile; ++t) {
         double* r = s.residual + t * b.Dp;
         const std::int64_t n = decide(layer, b, r, s.scores + t * b.Np, bounds[t]);

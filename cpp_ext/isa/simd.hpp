@@ -63,18 +63,18 @@ OSSICLE_INLINE void store_part(float* p, vf v, std::ptrdiff_t n) {
   for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = v[i];
 }
 
-// Whether any lane of a comparison is true.
-OSSICLE_INLINE bool any(vi v) {
+// Bit i is set where lane i of a comparison is true.
+OSSICLE_INLINE unsigned lanes_of(vi v) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v)) != 0;
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v));
 #elif defined(__AVX2__)
-  return _mm256_movemask_epi8(reinterpret_cast<__m256i>(v)) != 0;
+  return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(v)));
 #elif defined(__SSE2__)
-  return _mm_movemask_epi8(reinterpret_cast<__m128i>(v)) != 0;
+  return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(v)));
 #else
-  std::int32_t a = 0;
-  for (int i = 0; i < L; ++i) a |= v[i];
-  return a != 0;
+  unsigned a = 0;
+  for (int i = 0; i < L; ++i) a |= static_cast<unsigned>(v[i] & 1) << i;
+  return a;
 #endif
 }
 
