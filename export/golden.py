@@ -24,7 +24,7 @@ def golden_vectors(
     files: dict[str, bytes] = {}
     entries = []
     for name, program in bundle.manifest.programs.items():
-        given = _inputs(program, hops, np.random.default_rng(seed))
+        given = random_inputs(program, hops, np.random.default_rng(seed))
         state = model.open(batch=1, program=name)
         rows = []
         for index in range(hops):
@@ -37,7 +37,7 @@ def golden_vectors(
     return files, tuple(entries)
 
 
-def _inputs(program: Program, hops: int, rng: np.random.Generator) -> Arrays:
+def random_inputs(program: Program, hops: int, rng: np.random.Generator) -> Arrays:
     """Get ``[hops, ...]`` for each input: a swept tone in noise for audio, small values else."""
     made: Arrays = {}
     for port in program.inputs:

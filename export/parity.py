@@ -6,7 +6,7 @@ Every figure is the largest difference relative to the largest value of the refe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,29 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ossicle.export.distance import distance
 from ossicle.export.onnxfile import kinds_of
 from ossicle.export.profiles import PROFILES
+from ossicle.export.step import TorchStep, example, initial_states
 from ossicle.runtime.errors import ExportError
-
-if TYPE_CHECKING:
-    from ossicle.export.bundle import TorchStep
 
 BATCHES = (1, 2, 7)
 HOPS = 8
+SILENT = 2  # hops of zeros: where a lost floor of a logarithm shows
+LENGTHS = (1, 3, 8, 25)  # hops of a whole run
 DRIFT_HOPS = 100
 Array = NDArray[Any]
-
-
-def distance(got: Array, want: Array) -> float:
-    """Get the largest difference, relative to the largest reference value (at least 1)."""
-    if got.shape != want.shape:
-        raise ExportError(f"shape {got.shape} came out where {want.shape} was expected")
-    if not got.size:
-        return 0.0
-    if not np.isfinite(got.astype(np.float64)).all():
-        return float("inf")
-    scale = max(1.0, float(np.abs(want.astype(np.float64)).max()))
-    return float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max()) / scale
 
 
 def report(step: TorchStep, data: bytes, *, seed: int = 0) -> dict[str, Any]:
@@ -48,9 +37,12 @@ def report(step: TorchStep, data: bytes, *, seed: int = 0) -> dict[str, Any]:
     }
     worst, early, late = _against_torch(step, session, 1, DRIFT_HOPS, seed + 1)
     figures["drift"] = {"hops": DRIFT_HOPS, "first_8": early, "last_8": late, "worst": worst}
+    figures["silence"] = _silence(step, session)
     figures["slots"] = _slots(step, session, seed + 2)
     if step.whole is not None:
-        figures["stream_vs_whole"] = _against_whole(step, seed + 3)
+        by_length = {str(n): _against_whole(step, n, seed + 3) for n in LENGTHS}
+        figures["whole_by_hops"] = by_length
+        figures["stream_vs_whole"] = max(by_length.values())
     figures |= describe(data)
     _judge(figures, step.tolerance)
     return figures
@@ -68,6 +60,7 @@ def describe(data: bytes) -> dict[str, Any]:
 def _judge(figures: Mapping[str, Any], tolerance: float) -> None:
     rows = {f"ort_vs_torch, batch {b}": v for b, v in figures["ort_vs_torch"].items()}
     rows["drift"] = figures["drift"]["worst"]
+    rows["silence"] = figures["silence"]
     rows["slot isolation"] = figures["slots"]
     if "stream_vs_whole" in figures:
         rows["stream_vs_whole"] = figures["stream_vs_whole"]
@@ -94,15 +87,11 @@ def open_session(data: bytes) -> Any:
 
 
 def _hops(step: TorchStep, batch: int, count: int, seed: int) -> list[tuple[Tensor, ...]]:
-    from ossicle.export.bundle import example
-
     n = len(step.inputs)
     return [example(step, batch, seed * 10_000 + i)[:n] for i in range(count)]
 
 
 def _stream_torch(step: TorchStep, hops: Sequence[tuple[Tensor, ...]]) -> list[list[Array]]:
-    from ossicle.export.bundle import initial_states
-
     states = initial_states(step, hops[0][0].shape[0] if hops[0] else 1)
     rows = []
     with torch.no_grad():
@@ -116,8 +105,6 @@ def _stream_torch(step: TorchStep, hops: Sequence[tuple[Tensor, ...]]) -> list[l
 def _stream_ort(
     step: TorchStep, session: Any, hops: Sequence[tuple[Tensor, ...]]
 ) -> list[list[Array]]:
-    from ossicle.export.bundle import initial_states
-
     batch = hops[0][0].shape[0] if hops[0] else 1
     states = [s.numpy() for s in initial_states(step, batch)]
     names = [i.name for i in session.get_inputs()]
@@ -135,11 +122,30 @@ def _against_torch(
 ) -> tuple[float, float, float]:
     hops = _hops(step, batch, count, seed)
     want, got = _stream_torch(step, hops), _stream_ort(step, session, hops)
-    each = [
+    each = _by_hop(got, want)
+    return max(each), max(each[:8]), max(each[-8:])
+
+
+def _by_hop(got: list[list[Array]], want: list[list[Array]]) -> list[float]:
+    """Get, for each hop, the largest distance of any value."""
+    return [
         max((distance(g, w) for g, w in zip(gs, ws, strict=True)), default=0.0)
         for gs, ws in zip(got, want, strict=True)
     ]
-    return max(each), max(each[:8]), max(each[-8:])
+
+
+def _silence(step: TorchStep, session: Any) -> float:
+    """Compare the two where every input is zero."""
+    hops = [tuple(torch.zeros_like(v) for v in hop) for hop in _hops(step, 1, SILENT, 0)]
+    want, got = _stream_torch(step, hops), _stream_ort(step, session, hops)
+    return max(
+        (
+            distance(g, w)
+            for gs, ws in zip(got, want, strict=True)
+            for g, w in zip(gs, ws, strict=True)
+        ),
+        default=0.0,
+    )
 
 
 def _slots(step: TorchStep, session: Any, seed: int) -> float:
@@ -154,9 +160,9 @@ def _slots(step: TorchStep, session: Any, seed: int) -> float:
     )
 
 
-def _against_whole(step: TorchStep, seed: int) -> float:
+def _against_whole(step: TorchStep, length: int, seed: int) -> float:
     assert step.whole is not None
-    hops = _hops(step, 2, HOPS, seed)
+    hops = _hops(step, 2, length, seed)
     count = len(step.outputs)
     streamed = [np.stack([row[i] for row in _stream_torch(step, hops)]) for i in range(count)]
     with torch.no_grad():

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ossicle.export.bundle import finish
+from ossicle.export.finish import finish
 from ossicle.export.onnxfile import tidy, to_bytes
 from ossicle.runtime.backend import BoundGraph, LoadedGraph
 from ossicle.runtime.backend.ort import OrtBackend

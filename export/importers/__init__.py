@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from ossicle.export.bundle import finish
+from ossicle.export.finish import finish
 from ossicle.export.hub import is_hub_id, pull_hub
 from ossicle.export.importers.source import Draft
 from ossicle.export.pull import Progress

@@ -29,7 +29,7 @@ def import_tensorrt() -> Any:
         module = importlib.import_module("tensorrt")
     except ImportError as error:
         raise BackendError(
-            "TensorRT (package tensorrt) is not installed; it comes with JetPack or from NVIDIA's index"
+            "TensorRT (package tensorrt) is not installed; JetPack has it, and NVIDIA's index"
         ) from error
     version = str(module.__version__)
     if int(version.split(".")[0]) < 10:

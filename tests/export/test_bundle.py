@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from ossicle.export.bundle import METADATA_KEY, TorchStep, export_bundle, export_step  # noqa: E402
-from ossicle.export.parity import distance, report  # noqa: E402
+from ossicle.export.distance import distance  # noqa: E402
+from ossicle.export.parity import open_session, report  # noqa: E402
 from ossicle.export.profiles import PROFILES  # noqa: E402
 from ossicle.runtime.conformance import verify  # noqa: E402
 from ossicle.runtime.errors import ExportError  # noqa: E402
@@ -109,7 +110,12 @@ def test_bundle_is_whole_verified_and_the_same_twice(tmp_path: Path) -> None:
     figures = json.loads(first.read("parity.json"))["graphs"]["net"]
     assert set(figures["ort_vs_torch"]) == {"1", "2", "7"}
     assert figures["stream_vs_whole"] <= 1e-6
+    assert set(figures["whole_by_hops"]) == {"1", "3", "8", "25"}
     assert figures["drift"]["hops"] >= 100
+    assert figures["silence"] <= 1e-6
+    sweep = json.loads(first.read("parity.json"))["chunk_sweep"]["step"]
+    assert set(sweep) == {"1", "2", "7", "9", "20"}
+    assert set(sweep.values()) == {0.0}
     assert {"cpu", "jetson6", "modern"} == set(figures["profiles_covered"])
 
 
@@ -186,3 +192,53 @@ def test_report_sees_another_module() -> None:
 
 def test_distance_is_infinite_for_nan() -> None:
     assert distance(np.array([np.nan]), np.array([0.0])) == float("inf")
+
+
+class Floors(Causal):
+    """Constants so small, or so close to one, that an optimiser may take them for nothing."""
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        level = torch.log(x * x + 1e-9) * 1.000005 - 1e-9
+        return torch.sqrt(level * level + 1e-12) / 0.999995, x[..., -2:]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_small_constants_survive_the_exporter(profile: str) -> None:
+    module = Floors()
+    data = export_step(step_of(module), "net", PROFILES[profile])
+    kinds = [node.op_type for node in onnx.load_from_string(data).graph.node]
+    counts = {kind: kinds.count(kind) for kind in ("Add", "Sub", "Mul", "Div")}
+    assert counts == {"Add": 2, "Sub": 1, "Mul": 3, "Div": 1}
+    silence = torch.zeros(1, 1, HOP)
+    wanted = module(silence, torch.zeros(1, 1, 2))[0].numpy()
+    fed = {"x": silence.numpy(), "past": np.zeros((1, 1, 2), np.float32)}
+    got = open_session(data).run(["y"], fed)[0]
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_silence_is_part_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the optimiser left alone the floor goes, and the bundle is refused."""
+    monkeypatch.setattr("ossicle.export.step.shield_small_constants", lambda model: 0)
+    step = step_of(Floors(), tolerance=0.5)  # only silence differs by more
+    data = export_step(step, "net", PROFILES["cpu"])
+    with pytest.raises(ExportError, match="silence"):
+        report(step, data)
+
+
+def test_audio_cut_otherwise_gives_the_same_or_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ossicle.export import sweep
+
+    class Forgetful(sweep.Framer):
+        """Loses the sample that does not fill a hop."""
+
+        def step(self, state: object, chunk: object) -> list[object]:
+            made = super().step(state, chunk)
+            state.held[:, : state.count] *= 0.5
+            return made
+
+    monkeypatch.setattr(sweep, "Framer", Forgetful)
+    with pytest.raises(ExportError, match="samples at a time"):
+        export_bundle(tmp_path / "a", manifest(), {"net": step_of(Causal())})
+    assert not (tmp_path / "a").exists()
