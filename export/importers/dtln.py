@@ -2,13 +2,17 @@
 
 Source: N. L. Westhausen and B. T. Meyer, "Dual-signal Transformation LSTM Network for Real-time
 Noise Suppression", Interspeech 2020. The two ONNX graphs are rewritten with a free batch axis and
-states as rows; transforms and overlap-add run on the host, as in the authors' own loop.
+states as rows; transforms and overlap-add run on the host.
+
+The program ``as_published`` is the authors' own loop. It was trained near one loudness and is poor
+far from it, so ``step`` brings its input there, slowly, and what comes out back to where it was.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from ossicle.export.graph import StepWriter
@@ -18,6 +22,7 @@ from ossicle.runtime.errors import ExportError
 from ossicle.runtime.manifest import Manifest, Op, Program, ProgramInput, ProgramOutput
 
 FRAME, HOP, WIDTH, BINS, BASIS = 512, 128, 128, 257, 256
+LEVEL = {"target_dbfs": -26.0, "attack_hops": 12.0, "release_hops": 400.0, "max_gain_db": 40.0}
 UPSTREAM = "https://github.com/breizhn/DTLN"
 
 
@@ -43,9 +48,9 @@ def draft(path: Path) -> Draft:
         latency=FRAME,
         lookahead=FRAME - HOP,
         latency_class="talk",
-        level_range_dbfs=(-50.0, 0.0),
+        level_range_dbfs=(-65.0, 0.0),
         graphs={"magnitude": first.entry("magnitude.onnx"), "basis": second.entry("basis.onnx")},
-        programs={"step": _program()},
+        programs={"step": _levelled(_program()), "as_published": _program()},
     )
     return Draft(manifest, {"magnitude.onnx": first.bytes(), "basis.onnx": second.bytes()})
 
@@ -65,6 +70,22 @@ def _program() -> Program:
             Op("overlap_add", ("cleaned",), ("audio_out",), params={"hop": HOP, "size": FRAME}),
         ),
     )
+
+
+def _levelled(line: Program) -> Program:
+    """The same between a gain towards one loudness and its inverse, as late as the output is."""
+    renamed = {"audio": "levelled", "audio_out": "cleaned_audio"}
+    ops = [
+        msgspec.structs.replace(
+            op,
+            inputs=tuple(renamed.get(name, name) for name in op.inputs),
+            outputs=tuple(renamed.get(name, name) for name in op.outputs),
+        )
+        for op in line.ops
+    ]
+    up = Op("level", ("audio",), ("levelled", "gain"), params=LEVEL)
+    down = Op("unlevel", ("cleaned_audio", "gain"), ("audio_out",), params={"delay": FRAME - HOP})
+    return msgspec.structs.replace(line, ops=(up, *ops, down))
 
 
 def _lstm(g: StepWriter, x: str, name: str, kernel: Array, bias: Array) -> str:

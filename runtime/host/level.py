@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ossicle.runtime.host.base import Array, HostState, Params, host_op
-from ossicle.runtime.host.spectrum import Stateless
 
 
 class Level:
@@ -48,12 +47,27 @@ class Level:
         return [(x * gain)[:, None], gain]
 
 
-class Unlevel(Stateless):
-    """Samples ``[B, 1, T]`` and gain ``[B, T]`` -> the samples at the level that came in."""
+class Unlevel:
+    """Samples ``[B, 1, T]`` and gain ``[B, T]`` -> the samples at the level that came in.
+
+    ``delay`` is by how many samples the first trail the second.
+    """
+
+    def __init__(self, delay: int = 0) -> None:
+        self.delay = delay
+
+    def open(self, batch: int) -> HostState:
+        """Return no gain for what was before the stream; it takes the first one that comes."""
+        return {"gain": np.zeros((batch, self.delay), np.float32)} if self.delay else {}
 
     def run(self, state: HostState, inputs: Sequence[Array]) -> list[Array]:
-        """Return the samples divided by the gain."""
-        return [inputs[0] / inputs[1][:, None]]
+        """Return the samples divided by the gain that they had."""
+        samples, gain = inputs
+        if self.delay:
+            past = np.where(state["gain"] == 0, gain[:, :1], state["gain"])
+            joined = np.concatenate([past, gain], axis=1)
+            gain, state["gain"][:] = joined[:, : gain.shape[1]], joined[:, gain.shape[1] :]
+        return [samples / gain[:, None]]
 
 
 @host_op("level")
@@ -68,4 +82,4 @@ def _level(params: Params) -> Level:
 
 @host_op("unlevel")
 def _unlevel(params: Params) -> Unlevel:
-    return Unlevel()
+    return Unlevel(params.integer("delay", 0, 1 << 16, 0))

@@ -135,8 +135,24 @@ def test_dtln_equals_its_loop(bundles: dict[str, Bundle], weights: Path, noisy: 
         made, second = two.run(None, {"input_4": frame, "input_5": second})
         tail = np.concatenate([tail[128:], np.zeros(128, np.float32)]) + made.reshape(-1)
         wanted.append(tail[:128])
-    got = run(Model.load(bundles["dtln"]), audio)["audio_out"][:, 0]
+    got = run(Model.load(bundles["dtln"]), audio, "as_published")["audio_out"][:, 0]
     assert np.abs(got - np.stack(wanted)).max() < 1e-5
+
+
+def test_dtln_does_not_mind_how_loud_it_is(bundles: dict[str, Bundle], noisy: np.ndarray) -> None:
+    model = Model.load(bundles["dtln"])
+    audio = noisy[: 128 * 400]
+
+    def cleaned(gain_db: float, program: str) -> np.ndarray:
+        gain = np.float32(10 ** (gain_db / 20))
+        return run(model, audio * gain, program)["audio_out"][:, 0].reshape(-1) / gain
+
+    def apart_db(a: np.ndarray, b: np.ndarray) -> float:
+        return float(10 * np.log10(np.square(a - b).sum() / np.square(a).sum()))
+
+    loud = cleaned(0.0, "step")
+    assert all(apart_db(loud, cleaned(gain_db, "step")) < -40.0 for gain_db in (-20.0, 10.0))
+    assert apart_db(cleaned(0.0, "as_published"), cleaned(-30.0, "as_published")) > -10.0
 
 
 def test_silero_equals_its_graph(

@@ -15,6 +15,7 @@ from toys import fir_manifest, write_fir
 from ossicle.runtime.bundle import write_bundle
 from ossicle.runtime.errors import AudioError, ManifestError
 from ossicle.runtime.host.features import mel_filters
+from ossicle.runtime.host.level import Unlevel
 from ossicle.runtime.manifest import Op, Program, ProgramInput, ProgramOutput
 from ossicle.runtime.model import Model
 
@@ -119,6 +120,18 @@ def test_level_brings_every_input_to_one_loudness_and_back(tmp_path: Path, gain_
     rms = np.sqrt(np.mean(np.stack([m["loud"] for m in made[20:]]) ** 2))
     assert abs(20 * np.log10(rms) + 26) < 1.5
     np.testing.assert_allclose(np.stack([m["out"] for m in made]), signal, rtol=1e-5, atol=1e-9)
+
+
+def test_unlevel_waits_for_samples_that_are_late() -> None:
+    unlevel = Unlevel(96)
+    state = unlevel.open(1)
+    gain = np.linspace(1, 3, 4 * HOP, dtype=np.float32)[None]
+    late = np.pad(gain, ((0, 0), (96, 0)), mode="edge")[:, : 4 * HOP]
+    made = [
+        unlevel.run(state, [late[:, None, i : i + HOP], gain[:, i : i + HOP]])[0]
+        for i in range(0, 4 * HOP, HOP)
+    ]
+    np.testing.assert_array_equal(np.concatenate(made, axis=-1), np.ones((1, 1, 4 * HOP)))
 
 
 def test_codes_out_of_range_are_named(tmp_path: Path) -> None:
