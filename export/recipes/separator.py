@@ -4,7 +4,7 @@
     python -m ossicle.export.recipes.separator export --from FOLDER/last.pt --to BUNDLE \
         --name separate-16k --data FOLDER
     python -m ossicle.export.recipes.separator card --from FOLDER/last.pt --to BUNDLE \
-        --results benchmarks/results/separation.json
+        --results benchmarks/results/separation.json --data FOLDER --curve curve.png
 
 Data and mixtures are in :mod:`~ossicle.export.recipes.separator_data`, the network in
 :mod:`~ossicle.export.models.separator`, the text queries in
@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from ossicle.export.bundle import TorchStep, export_bundle
 from ossicle.export.models.separator import Head, Separator, SeparatorConfig, Trunk, lapped_windows
 from ossicle.export.recipes import separator_train
-from ossicle.export.recipes.separator_card import write_card
+from ossicle.export.recipes.separator_card import joined, plot_curve, write_card
 from ossicle.export.recipes.separator_data import GROUPS, LABELS
 from ossicle.export.recipes.separator_query import QueryWeights, train_queries
+from ossicle.export.recipes.tagger_card import credits_of
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.manifest import (
     SCHEMA,
@@ -46,12 +47,18 @@ TRACKS = 4  # queries in one pass of the program "tracks"
 VERSION = "1.0.0"
 
 
-def load(place: Path) -> tuple[Separator, dict[str, object]]:
-    """The smoothed weights of a checkpoint, and what it says about its training."""
+def load(place: Path) -> Separator:
+    """The network with the smoothed weights of a checkpoint."""
     held = torch.load(place, map_location="cpu", weights_only=True)
     net = Separator(SeparatorConfig(**held["config"])).eval()
     net.load_state_dict(held["smooth"])
-    return net, {"history": held.get("history", [])}
+    return net
+
+
+def history_of(place: Path) -> list[dict[str, float]]:
+    """The scores that a checkpoint's run had so far."""
+    held = torch.load(place, map_location="cpu", weights_only=True)
+    return list(held.get("history", []))
 
 
 def steps_of(net: Separator) -> dict[str, TorchStep]:
@@ -205,7 +212,7 @@ def _export_command(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", type=Path, help="a folder with captions/*.csv for the queries")
     parser.add_argument("--queries", type=Path, help="a bundle whose query encoder to keep")
     given = parser.parse_args(arguments)
-    net, _ = load(given.source)
+    net = load(given.source)
     queries = queries_in(given.queries) if given.queries else train_queries(given.data)
     bundle = export(net, given.to, given.name, queries)
     size = sum(entry.size for entry in bundle.manifest.files.values())
@@ -214,16 +221,22 @@ def _export_command(arguments: Sequence[str]) -> None:
 
 def _card_command(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="separator card")
-    parser.add_argument("--from", dest="source", type=Path, required=True, help="a checkpoint")
+    parser.add_argument("--from", dest="sources", type=Path, nargs="+", required=True,
+                        help="checkpoints of runs that followed each other")  # fmt: skip
     parser.add_argument("--to", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument("--data", type=Path, help="a folder of audio, for its credits")
+    parser.add_argument("--curve", type=Path, help="where to plot the scores over time")
     parser.add_argument(
         "--text", default="", help="minutes, hardware and what else there is to say"
     )
     parser.add_argument("--results", type=Path, help="JSON of the separation benchmark")
     given = parser.parse_args(arguments)
-    _, about = load(given.source)
+    history = joined([history_of(source) for source in given.sources])
     results = json.loads(given.results.read_text())["results"] if given.results else None
-    write_card(given.to, {"text": given.text, **about}, results)
+    credited = credits_of(given.data, (1, 2, 3)) if given.data else None
+    write_card(given.to, {"text": given.text, "history": history}, results, credited)
+    if given.curve:
+        plot_curve(history, given.curve)
 
 
 def main() -> None:

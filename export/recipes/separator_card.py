@@ -18,7 +18,7 @@ _DATA = """\
 | what | licence |
 |---|---|
 | Picovoice speech-to-intent and wake-word recordings, 79 minutes | Apache-2.0 |
-| ESC-10 folds 1-3 (K. Piczak), 20 minutes | CC BY 3.0; each clip CC0 or CC BY |
+| ESC-10 folds 1-3 (K. Piczak), 20 minutes | CC BY 3.0; each clip CC0 or CC BY (`ATTRIBUTION.tsv`) |
 | Slakh2100 stems, Sonic Pi samples, Web Audio loops, 42 minutes | CC BY 4.0, CC0, Apache-2.0 |
 | 54 room impulse responses of the Web Audio samples | Apache-2.0 |
 | AudioCaps captions, text only, for the query encoder | MIT |
@@ -59,9 +59,10 @@ def card(manifest: Manifest, training: Mapping[str, Any], results: Mapping[str, 
         (
             f"Long analysis window ({about['n_fft']} samples), synthesis window of "
             f"{about['latency']}; level-free log spectrum, LSTM {about['trunk']} shared by all "
-            f"queries, FiLM by query, LSTM {about['head']} per query, complex mask. Labels: "
-            + ", ".join(manifest.labels or ())
-            + "."
+            f"queries, FiLM by query, LSTM {about['head']} per query, complex mask. "
+            "One more output per query, the gate, says hop by hop whether what was asked for is "
+            "there, and scales the whole mask by that; it is trained with the mask and told "
+            "outright where each target sounds. Labels: " + ", ".join(manifest.labels or ()) + "."
         ),
         "",
         *training_lines(training),
@@ -124,22 +125,34 @@ def figures(name: str, results: Mapping[str, Any]) -> list[str]:
         "",
         "Alarms are synthesised; the guard's settings were chosen on other draws of the same",
         "synthesiser, so real sounders may differ.",
-        "", "| alarm | bare, dB (worst) | with the guard |",
-        "|---|---|---|",
     ]  # fmt: skip
-    for alarm, row in results["alarms"].items():
-        cells = [row[f"{name}, {way}"] for way in ("bare", "guarded")]
-        lines.append(
-            f"| {alarm} | "
-            + " | ".join(f"{cell['mean_db']} ({cell['worst_db']})" for cell in cells)
-            + " |"
-        )
+    lines += alarm_lines(name, results["alarms"])
     lines += ["", "| streams | CPU us a hop | state bytes a stream |", "|---|---|---|"]
     lines += [
         f"| {row['streams']} | {row['cpu_us_per_hop']} | {row['state_bytes_per_stream']} |"
         for row in results["costs"][name]
     ]
     return [*lines, ""]
+
+
+def alarm_lines(name: str, alarms: Mapping[str, Any]) -> list[str]:
+    """What is left of every alarm behind ``name``, and behind the imported enhancers."""
+    first = next(iter(alarms.values()))
+    others = [key for key in first if not key.startswith("separate-") and key.endswith("guarded")]
+    keys = [f"{name}, bare", f"{name}, guarded", *others]
+    lines = [
+        "",
+        "| alarm, dB, mean (worst) | " + " | ".join(keys) + " |",
+        "|---|" + "---|" * len(keys),
+    ]
+    for alarm, row in alarms.items():
+        cells = [row[key] for key in keys]
+        lines.append(
+            f"| {alarm} | "
+            + " | ".join(f"{cell['mean_db']} ({cell['worst_db']})" for cell in cells)
+            + " |"
+        )
+    return lines
 
 
 def metrics(name: str, results: Mapping[str, Any]) -> list[Metric]:
@@ -157,13 +170,61 @@ def metrics(name: str, results: Mapping[str, Any]) -> list[Metric]:
     return [*made, Metric("pesq_wb", pesq, "", held, COMMAND)] if pesq else made
 
 
+def joined(runs: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """The histories of runs that began where the one before ended, as one.
+
+    >>> joined([[{"step": 5, "minutes": 2.0}], [{"step": 3, "minutes": 1.5}]])
+    [{'step': 5, 'minutes': 2.0}, {'step': 8, 'minutes': 3.5}]
+    """
+    made: list[dict[str, float]] = []
+    for run in runs:
+        steps, minutes = (made[-1]["step"], made[-1]["minutes"]) if made else (0, 0.0)
+        made += [
+            {
+                **entry,
+                "step": entry["step"] + steps,
+                "minutes": round(entry["minutes"] + minutes, 2),
+            }
+            for entry in run
+        ]
+    return made
+
+
+def plot_curve(history: Sequence[Mapping[str, float]], place: Path) -> None:
+    """A PNG of the scores on held-out sound over minutes of training."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    minutes = [entry["minutes"] for entry in history]
+    for key, name in (
+        ("speech_si_sdri_db", "speech in noise, SI-SDRi"),
+        ("query_si_sdri_db", "two sources by request, SI-SDRi"),
+        ("absent_db", "what is absent, level"),
+    ):
+        axis.plot(minutes, [entry[key] for entry in history], marker="o", label=name)
+    axis.set_xlabel("minutes of training, wall clock")
+    axis.set_ylabel("dB")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(place, dpi=110)
+    plt.close(figure)
+
+
 def write_card(
-    place: Path, training: Mapping[str, Any], results: Mapping[str, Any] | None = None
+    place: Path,
+    training: Mapping[str, Any],
+    results: Mapping[str, Any] | None = None,
+    credited: bytes | None = None,
 ) -> Bundle:
-    """Put the card, and the figures, into the bundle at ``place``; nothing else changes."""
+    """Put card, figures and credits into the bundle at ``place``; nothing else changes."""
     bundle = Bundle.open(place)
     manifest = bundle.manifest
     files = {name: bundle.read(name) for name in manifest.files}
+    if credited is not None:
+        files["ATTRIBUTION.tsv"] = credited
     files["README.md"] = card(manifest, training, results or {}).encode()
     found: Sequence[Metric] = metrics(manifest.name, results) if results else manifest.metrics
     manifest = msgspec.structs.replace(manifest, metrics=tuple(found))

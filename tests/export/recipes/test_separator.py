@@ -277,8 +277,8 @@ def test_a_run_goes_on_where_it_stopped(folder: Path, tmp_path: Path) -> None:
     again = train(folder, tmp_path / "run", SMALL, steps=3, **settings_)  # type: ignore[arg-type]
     assert again.step == 3
     assert len(again.history) == 2
-    net, about = separator.load(tmp_path / "run" / "last.pt")
-    assert about["history"] == again.history
+    net = separator.load(tmp_path / "run" / "last.pt")
+    assert separator.history_of(tmp_path / "run" / "last.pt") == again.history
     for a, b in zip(net.parameters(), again.smooth.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     other = Training(SMALL, tmp_path / "other", 0, "cpu")
