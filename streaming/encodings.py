@@ -9,7 +9,8 @@ from ossicle.runtime.audio import Samples
 from ossicle.runtime.errors import WireError
 
 PCM_WIDTH = {"pcm_s16": 2, "pcm_f32": 4, "mu_law": 1, "a_law": 1}
-_SEGMENTS = np.array([0, 132, 396, 924, 1980, 4092, 8316, 16764], np.int32)
+_S16, _F32 = np.dtype("<i2"), np.dtype("<f4")
+_FULL = np.float32(1 / 32768)
 
 
 def _mu_law_table() -> NDArray[np.float32]:
@@ -86,10 +87,14 @@ def decode(data: bytes | memoryview, encoding: str, channels: int) -> Samples:
             f"samples ({channels} channel(s)); was it split mid-sample?",
             field="audio.data",
         )
+    return _samples(data, encoding, channels)
+
+
+def _samples(data: bytes | memoryview, encoding: str, channels: int) -> Samples:
     if encoding == "pcm_s16":
-        flat = np.frombuffer(data, "<i2").astype(np.float32) * np.float32(1 / 32768)
+        flat = np.frombuffer(data, _S16) * _FULL  # float32: a product with a float32 scalar
     elif encoding == "pcm_f32":
-        flat = np.frombuffer(data, "<f4").astype(np.float32)
+        flat = np.frombuffer(data, _F32).astype(np.float32)
     else:
         flat = (MU_LAW if encoding == "mu_law" else A_LAW)[np.frombuffer(data, np.uint8)]
     if channels == 1:
@@ -104,18 +109,18 @@ class PcmReader:
         self.encoding = encoding
         self.channels = channels
         self.held = held
+        self._width = PCM_WIDTH[encoding] * channels
 
     def feed(self, data: bytes) -> Samples:
         """Return every sample that is whole by now, `[C, T]`; T may be 0."""
         if self.held:
             data = self.held + data
-        width = PCM_WIDTH[self.encoding] * self.channels
-        rest = len(data) % width
+        rest = len(data) % self._width
         if rest:
             self.held = data[-rest:]
-            return decode(memoryview(data)[:-rest], self.encoding, self.channels)
+            return _samples(memoryview(data)[:-rest], self.encoding, self.channels)
         self.held = b""
-        return decode(data, self.encoding, self.channels)
+        return _samples(data, self.encoding, self.channels)
 
     def finish(self) -> None:
         """Check that the stream did not end inside a sample.

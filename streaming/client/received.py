@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue

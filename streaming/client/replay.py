@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ossicle.streaming import messages as m
 
@@ -20,13 +22,18 @@ class _Item:
 class Replay:
     """Requests in order, those sent and those waiting; pruned by checkpoints.
 
+    Audio in FLAC or Ogg Opus has no samples here: nobody can decode it from its middle, so nothing
+    of it is pruned, and a server that resumes such a stream hears it from its first byte.
+
     Args:
         keep: hold on to what was sent (the server keeps snapshots), or let it go at once.
         most_samples: kept at most; beyond it the oldest go and the stream cannot be resumed.
+        most_bytes: of audio that cannot be pruned.
     """
 
-    def __init__(self, keep: bool, most_samples: int) -> None:
-        self.keep, self.most_samples = keep, most_samples
+    def __init__(self, keep: bool, most_samples: int, most_bytes: int = 64 << 20) -> None:
+        self.keep, self.most_samples, self.most_bytes = keep, most_samples, most_bytes
+        self._coded_bytes = 0
         self.complete = True  # everything since ``base`` is here
         self.sample_end = 0  # position after the last request
         self.unsent_samples = 0
@@ -52,6 +59,8 @@ class Replay:
         self._packets_end += packets
         self.unsent_samples += samples
         self._items.append(_Item(request, samples, packets, self.sample_end, self._packets_end))
+        if type(request) is m.AudioIn and not samples:
+            self._coded_bytes += len(request.data)
 
     def skip(self, samples: int) -> None:
         """Leave ``samples`` out: the next audio says where it belongs."""
@@ -134,6 +143,9 @@ class Replay:
         self.unsent_samples = sum(item.samples for item in self._items)
 
     def _bound(self) -> None:
+        if self._coded_bytes > self.most_bytes:
+            self.let_go()
+            return
         while self._next > 1 and self.sample_end - self._items[0].sample_end > self.most_samples:
             self._items.popleft()
             self._next -= 1

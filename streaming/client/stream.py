@@ -44,7 +44,7 @@ class Stream:
         patience_s: float = 30.0,
         resume: bool = True,
     ) -> None:
-        asked = replace(config, checkpoints=resume and config.encoding in PCM_WIDTH)
+        asked = replace(config, checkpoints=resume)
         self.config = asked
         self._link = Link(transport, asked, patience_s, resume)
         self._live = config.pace == "live"

@@ -100,6 +100,7 @@ class GrpcTransport:
             self._channel = grpc.aio.secure_channel(address.target, credentials, options)
         else:
             self._channel = grpc.aio.insecure_channel(address.target, options)
+        self._stream: Any = self._channel.stream_stream("/ossicle.v1.Ossicle/Stream")  # of bytes
         self._stub: Any = ossicle_pb2_grpc.OssicleStub(self._channel)  # type: ignore[no-untyped-call]
         self._metadata = (("authorization", f"Bearer {address.token}"),) if address.token else None
 
@@ -109,22 +110,23 @@ class GrpcTransport:
 
         from ossicle.streaming import wire
 
-        async def outgoing() -> AsyncIterator[Any]:
-            async for request in requests:
-                yield wire.request_to_pb(request)
-
-        call = self._stub.Stream(outgoing(), metadata=self._metadata)
+        call = self._stream(metadata=self._metadata)
+        sending = asyncio.create_task(_send(call, requests), name="ossicle-send")
         try:
-            async for answer in call:
-                yield wire.response_from_pb(answer)
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                yield wire.response_from_bytes(answer)
         except grpc.aio.AioRpcError as error:
             raise _error(error) from None
         except asyncio.CancelledError:
             if call.cancelled() and not _cancelling():
+                if sending.done() and not sending.cancelled() and sending.exception() is not None:
+                    await sending  # what the requests came from has failed
                 raise ServerError(Failure("CANCELLED", "", "the connection was cut")) from None
             raise
         finally:
+            sending.cancel()
             call.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def models(self, task: str) -> list[m.ModelInfo]:
         """Ask which models there are."""
@@ -153,6 +155,34 @@ class GrpcTransport:
             return await call(request, metadata=self._metadata, timeout=30.0)
         except grpc.aio.AioRpcError as error:
             raise _error(error) from None
+
+
+async def _send(call: Any, requests: AsyncIterator[m.Request]) -> None:
+    """Write every request, until there are no more or the call is over.
+
+    A write that fails because the server has just ended the call is no news: the reader gets the
+    server's own status. gRPC's public ``write`` would put an INTERNAL of its own in that status's
+    place whenever the failed write is noticed first, and the reason would be lost.
+    """
+    import grpc
+
+    from ossicle.streaming import wire
+
+    writer = wire.RequestWriter()
+    try:
+        await call.wait_for_connection()
+        async for request in requests:
+            if call.done():
+                return
+            await call._cython_call.send_serialized_message(writer.write(request))
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError):
+        return
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        call.cancel()
+        raise
 
 
 class LocalTransport:

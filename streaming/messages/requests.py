@@ -1,10 +1,15 @@
-"""What a client says: a config, then audio or packets, then the end."""
+"""What a client says: a config, then audio or packets, then the end.
+
+What comes fifty times a second is a struct and not a dataclass: it is made several times faster.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ossicle.runtime.budget import LatencyClass
 
@@ -58,8 +63,7 @@ class Config:
     checkpoints: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AudioIn:
+class AudioIn(msgspec.Struct, frozen=True, gc=False):
     """A run of audio bytes, cut anywhere."""
 
     data: bytes
@@ -67,8 +71,7 @@ class AudioIn:
     capture_unix_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WirePacket:
+class WirePacket(msgspec.Struct, frozen=True, gc=False):
     """One codec packet and the samples it stands for, at the codec's rate."""
 
     data: bytes
@@ -76,8 +79,7 @@ class WirePacket:
     samples: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PacketsIn:
+class PacketsIn(msgspec.Struct, frozen=True):
     """Packets for a decode task, oldest first."""
 
     packets: tuple[WirePacket, ...]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from ossicle.runtime.budget import LatencyClass, Ledger
 from ossicle.streaming.messages.requests import Credit, Marker, WirePacket
 from ossicle.streaming.messages.status import StreamLimits
@@ -49,8 +51,7 @@ class Started:
     acknowledged_packets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AudioOut:
+class AudioOut(msgspec.Struct, frozen=True, gc=False):
     """Samples of one track, encoded."""
 
     track: str
@@ -61,8 +62,7 @@ class AudioOut:
     discont: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PacketsOut:
+class PacketsOut(msgspec.Struct, frozen=True):
     """Encoded packets of one track."""
 
     packets: tuple[WirePacket, ...]
@@ -142,8 +142,7 @@ Body = (
 )  # Any: a captions.Cue
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct):
     """One answer: a body, the task it belongs to and the ledger of the hop that caused it."""
 
     body: Body

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ossicle.streaming.server.security import ANYONE, Grant
+from ossicle.streaming.session.session import Session
 
 
 def _nothing() -> None:
@@ -19,4 +20,5 @@ class Caller:
     grant: Grant = ANYONE
     client: str = "local"  # what limits are counted by
     peer: str = ""  # for logs
+    session: Session | None = None  # of the stream, once it was let in
     hangup: Callable[[], None] = field(default=_nothing)

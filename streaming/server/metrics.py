@@ -3,69 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ossicle.streaming.server.hopfigures import HopFigures, families
+
 if TYPE_CHECKING:
-    from ossicle.runtime.budget import Ledger
     from ossicle.streaming.messages import Status
     from ossicle.streaming.session.seam import EngineFigures
 
-SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+@dataclass(slots=True)
+class Traffic:
+    """What went through streams."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    samples: int = 0
+    gaps: int = 0
+    ladder_steps: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+TRAFFIC = {
+    "bytes_in": "Audio and packet bytes received",
+    "bytes_out": "Answer bytes sent",
+    "samples": "Samples taken in, at the clients' rates",
+    "gaps": "Gaps in streams",
+    "ladder_steps": "Steps on the overload ladder, down and up",
+}
 
 
 class Metrics:
     """One server's figures in a registry of their own, so that two servers in a process differ."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Histogram
+        from prometheus_client import CollectorRegistry, Counter
 
         self.registry = CollectorRegistry()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"ossicle_{name}", text, labels, registry=self.registry)
+        def counter(name: str, text: str, label: str) -> Counter:
+            return Counter(f"ossicle_{name}", text, (label,), registry=self.registry)
 
-        def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(
-                f"ossicle_{name}_seconds", text, labels, buckets=SECONDS, registry=self.registry
-            )
-
-        self.streams = counter("streams", "Streams opened", "outcome")
+        self.streams = counter("streams", "Streams that are over", "outcome")
         self.refused = counter("refused", "Calls refused", "reason")
-        self.bytes_in = counter("bytes_in", "Audio and packet bytes received")
-        self.bytes_out = counter("bytes_out", "Answer bytes sent")
-        self.samples = counter("samples", "Samples taken in, at the clients' rates")
-        self.hops = counter("hops", "Hops answered", "task")
-        self.misses = counter("misses", "Hops answered after their deadline", "task")
-        self.gaps = counter("gaps", "Gaps in streams", "reason")
-        self.ladder = counter("ladder_steps", "Steps on the overload ladder")
-        self.checkpoints = counter("checkpoints", "Snapshots", "outcome")
-        self.step = histogram("step", "Time in the model, per hop", "task")
-        self.queue = histogram("queue", "Time until the engine took a hop", "task")
-        self.total = histogram("total", "From the last sample's arrival to the answer", "task")
-        self._label: dict[str, tuple[Any, ...]] = {}
+        self.checkpoints = counter("checkpoints", "Snapshots of streams", "outcome")
+        self._hops: dict[str, HopFigures] = {}
 
-    def hop(self, kind: str, ledger: Ledger) -> None:
-        """Count one hop."""
-        found = self._label.get(kind)
-        if found is None:
-            found = self._label[kind] = (
-                self.hops.labels(kind),
-                self.step.labels(kind),
-                self.queue.labels(kind),
-                self.total.labels(kind),
-                self.misses.labels(kind),
-            )
-        hops, step, queue, total, misses = found
-        hops.inc()
-        step.observe(ledger.compute_us / 1e6)
-        queue.observe(ledger.queue_us / 1e6)
-        total.observe(ledger.total_us / 1e6)
-        if ledger.missed:
-            misses.inc()
+    def hops(self, kind: str) -> HopFigures:
+        """Return where the hops of tasks of ``kind`` are counted."""
+        return self._hops.setdefault(kind, HopFigures())
 
-    def watch(self, status: Callable[[], Status], engine: Callable[[], EngineFigures]) -> None:
+    def watch(
+        self,
+        status: Callable[[], Status],
+        engine: Callable[[], EngineFigures],
+        traffic: Callable[[], Traffic],
+    ) -> None:
         """Also show the server's state, asked for at each scrape."""
-        self.registry.register(_Live(status, engine))
+        self.registry.register(_Live(status, engine, traffic, self._hops))
 
     def text(self) -> bytes:
         """Return the exposition text."""
@@ -88,31 +86,44 @@ class Metrics:
 
 
 class _Live:
-    """A collector of gauges that are read from the service."""
+    """A collector of what is read from the service as it stands."""
 
-    def __init__(self, status: Callable[[], Status], engine: Callable[[], EngineFigures]) -> None:
-        self._status, self._engine = status, engine
+    def __init__(
+        self,
+        status: Callable[[], Status],
+        engine: Callable[[], EngineFigures],
+        traffic: Callable[[], Traffic],
+        hops: dict[str, HopFigures],
+    ) -> None:
+        self._status, self._engine, self._traffic, self._hops = status, engine, traffic, hops
 
     def describe(self) -> Iterator[Any]:
         """Say nothing in advance: asking would need a running engine."""
         return iter(())
 
     def collect(self) -> Iterator[Any]:
-        """Return the gauges as they stand."""
+        """Yield every family as it stands."""
+        from prometheus_client.core import CounterMetricFamily
+
+        yield from families(dict(self._hops))
+        traffic = self._traffic()
+        for name, text in TRAFFIC.items():
+            yield CounterMetricFamily(f"ossicle_{name}", text, value=getattr(traffic, name))
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterator[Any]:
         from prometheus_client.core import GaugeMetricFamily
 
         status, figures = self._status(), self._engine()
-        yield GaugeMetricFamily("ossicle_streams_open", "Streams open now", status.streams)
-        yield GaugeMetricFamily("ossicle_streams_max", "Streams at most", status.max_streams)
-        yield GaugeMetricFamily(
-            "ossicle_ready", "1 while new streams are taken", float(status.state == "READY")
-        )
-        yield GaugeMetricFamily(
-            "ossicle_capacity_used", "Share of the calibrated capacity promised", figures.used
-        )
-        yield GaugeMetricFamily(
-            "ossicle_engine_busy", "Share of the engine's thread that was busy", figures.measured
-        )
+        ready = float(status.state == "READY")
+        for name, text, value in (
+            ("streams_open", "Streams open now", status.streams),
+            ("streams_max", "Streams at most", status.max_streams),
+            ("ready", "1 while new streams are taken", ready),
+            ("capacity_used", "Share of the calibrated capacity promised", figures.used),
+            ("engine_busy", "Share of the engine's thread that was busy", figures.measured),
+        ):
+            yield GaugeMetricFamily(f"ossicle_{name}", text, value)
         slots = GaugeMetricFamily("ossicle_slots", "Slots in use", labels=["model"])
         cost = GaugeMetricFamily(
             "ossicle_step_cost_seconds", "Calibrated time of one step", labels=["model", "batch"]

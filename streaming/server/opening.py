@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat
-from ossicle.runtime.budget import Budget, LatencyClass, Ledger
+from ossicle.runtime.budget import Budget, LatencyClass
 from ossicle.runtime.errors import WireError
 from ossicle.runtime.task import Task
 from ossicle.streaming import messages as m
-from ossicle.streaming.encodings import PCM_WIDTH
 from ossicle.streaming.failures import Denied
 from ossicle.streaming.server.caller import Caller
 from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.metrics import Metrics
 from ossicle.streaming.session.branch import Branch
 from ossicle.streaming.session.checkpoints import Checkpoints, unpack
 from ossicle.streaming.session.inlet import Inlet
@@ -37,7 +36,7 @@ class Opener:
     settings: Settings
     store: SnapshotStore | None
     mailbox: Mailbox
-    on_hop: Callable[[str, Ledger], None] | None  # told of every hop of a task's kind
+    metrics: Metrics | None
 
     def open(
         self, config: m.Config, caller: Caller, token: Token | None, saved: dict[str, Any]
@@ -75,8 +74,9 @@ class Opener:
                 session.close()
             raise
         session.intake.packets_in = saved.get("packets_in", 0)
-        session.intake.bytes_in = saved.get("bytes_in", 0)
-        session.intake.messages_in = saved.get("messages_in", 0)
+        if inlet.coded is None:  # else all of it comes again and is counted again
+            session.intake.bytes_in = saved.get("bytes_in", 0)
+            session.intake.messages_in = saved.get("messages_in", 0)
         return session
 
     def _branch(
@@ -118,14 +118,13 @@ class Opener:
         return Branch(spec, started, outlet), task, side
 
     def _lease(self, session: Session, branch: Branch, task: Task, side: Any) -> None:
-        spec, mailbox, on_hop = branch.spec, self.mailbox, self.on_hop
-        kind = spec.kind
+        spec, mailbox = branch.spec, self.mailbox
 
         def on_events(batch: Batch) -> None:
             mailbox.call(session.deliver, branch, batch)
 
-        if on_hop is not None:
-            branch.outlet.on_hop = lambda ledger: on_hop(kind, ledger)
+        if self.metrics is not None:
+            branch.outlet.on_hop = self.metrics.hops(spec.kind).add
         branch.lease = self.engine.open(
             task,
             Budget(spec.latency_class or LatencyClass.OFFLINE, spec.deadline_ms),
@@ -169,7 +168,7 @@ class Opener:
         self, config: m.Config, caller: Caller, name: str, token: Token | None, position: int
     ) -> Checkpoints | None:
         wanted = config.checkpoints or token is not None
-        if self.store is None or not wanted or config.encoding not in PCM_WIDTH:
+        if self.store is None or not wanted:
             return None
         every = max(1, int(self.settings.checkpoint_s * config.sample_rate_hz))
         return Checkpoints(

@@ -15,13 +15,12 @@ from grpc_reflection.v1alpha import reflection
 
 from ossicle.runtime.engine import Engine
 from ossicle.runtime.errors import WireError
-from ossicle.streaming.proto import ossicle_pb2_grpc
 from ossicle.streaming.server.config import Settings
 from ossicle.streaming.server.metrics import Metrics
 from ossicle.streaming.server.models import load_models, make_engine
 from ossicle.streaming.server.security import TokenFile, check_exposure, is_loopback, read_pem
 from ossicle.streaming.server.service import Service
-from ossicle.streaming.server.servicer import SERVICE, Servicer
+from ossicle.streaming.server.servicer import SERVICE, Servicer, handlers
 from ossicle.streaming.session.bridge import EngineBridge
 from ossicle.streaming.session.seam import StreamEngine
 from ossicle.streaming.session.store import SnapshotStore
@@ -92,9 +91,9 @@ class Server:
         self.service = Service(engine, settings, store, self.metrics)
         self.service.state = "STARTING"
         server = grpc.aio.server(options=transport_options(settings))
-        ossicle_pb2_grpc.add_OssicleServicer_to_server(  # type: ignore[no-untyped-call]
-            Servicer(self.service, tokens), server
-        )
+        methods = handlers(Servicer(self.service, tokens))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        server.add_registered_method_handlers(SERVICE, methods)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
         await self._serving(False)
         if settings.reflection:

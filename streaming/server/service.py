@@ -16,7 +16,7 @@ from ossicle.streaming.failures import Closing, failure_of
 from ossicle.streaming.server.admission import Admission
 from ossicle.streaming.server.caller import Caller
 from ossicle.streaming.server.config import Settings
-from ossicle.streaming.server.metrics import Metrics
+from ossicle.streaming.server.metrics import Metrics, Traffic
 from ossicle.streaming.server.opening import Opener, check_tasks, stream_limits
 from ossicle.streaming.server.watch import Watch
 from ossicle.streaming.session.inlet import check_format
@@ -44,18 +44,19 @@ class Service:
         self.state = "READY"
         self.admission = Admission(settings.max_streams, settings.max_streams_per_client)
         self.sessions: dict[str, tuple[Session, Caller]] = {}
-        self.streams_total = self.misses_total = self.gaps_total = 0
+        self.streams_total = self.misses_total = 0
+        self._past = Traffic()  # of streams that are over
         self._begun_s = time.monotonic()
         self._opener = Opener(
             engine,
             settings,
             store,
             Mailbox(asyncio.get_running_loop()),
-            metrics.hop if metrics is not None else None,
+            metrics,
         )
         self._watch = Watch(settings, self.sessions, store)
         if metrics is not None:
-            metrics.watch(self.status, engine.figures)
+            metrics.watch(self.status, engine.figures, self.traffic)
 
     # -- streams --------------------------------------------------------------------------------
 
@@ -75,6 +76,7 @@ class Service:
             self.admission.enter(caller.client, caller.grant.max_streams)
             entered = True
             session, started = self._open(config, caller)
+            caller.session = session
             yield m.Response(started)
             if config.credit_ms:
                 session.intake.give_credit()
@@ -172,19 +174,13 @@ class Service:
         )
 
     def _count(self, session: Session, outcome: str) -> None:
-        outlets = [b.outlet for b in session.branches.values()]
-        self.misses_total += sum(o.misses for o in outlets)
-        gaps = sum(o.gaps for o in outlets) + session.outbox.dropped_gaps
-        self.gaps_total += gaps
+        self.misses_total += sum(b.outlet.misses for b in session.branches.values())
+        self._past += _traffic(session)
         if session.checkpoints is not None and outcome == "ended":
             session.checkpoints.store.forget(session.checkpoints.stream)
         if self.metrics is None:
             return
         self.metrics.streams.labels(outcome).inc()
-        self.metrics.bytes_in.inc(session.intake.bytes_in)
-        self.metrics.bytes_out.inc(session.bytes_out)
-        self.metrics.samples.inc(session.inlet.position)
-        self.metrics.gaps.labels("stream").inc(gaps)
 
     # -- files, models, status ------------------------------------------------------------------
 
@@ -224,9 +220,11 @@ class Service:
             )
             for model in self.engine.models()
         )
-        open_outlets = [
-            b.outlet for session, _ in self.sessions.values() for b in session.branches.values()
-        ]
+        misses = sum(
+            branch.outlet.misses
+            for session, _ in list(self.sessions.values())
+            for branch in session.branches.values()
+        )
         return m.Status(
             VERSION,
             self.state,
@@ -237,9 +235,16 @@ class Service:
             models,
             stream_limits(self.settings),
             self.streams_total,
-            self.misses_total + sum(o.misses for o in open_outlets),
-            self.gaps_total + sum(o.gaps for o in open_outlets),
+            self.misses_total + misses,
+            self.traffic().gaps,
         )
+
+    def traffic(self) -> Traffic:
+        """Return what went through all streams so far; may be asked from any thread."""
+        total = self._past
+        for session, _ in list(self.sessions.values()):
+            total = total + _traffic(session)
+        return total
 
     # -- time -----------------------------------------------------------------------------------
 
@@ -261,6 +266,17 @@ class Service:
         limit = time.monotonic() + self.settings.drain_s
         while self.sessions and time.monotonic() < limit:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+def _traffic(session: Session) -> Traffic:
+    outlets = [branch.outlet for branch in session.branches.values()]
+    return Traffic(
+        session.intake.bytes_in,
+        session.bytes_out,
+        session.inlet.position,
+        sum(o.gaps for o in outlets) + session.outbox.dropped_gaps,
+        sum(o.ladder_steps for o in outlets),
+    )
 
 
 async def _file_requests(

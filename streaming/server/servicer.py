@@ -16,11 +16,11 @@ from ossicle.streaming import wire
 from ossicle.streaming.captions.cue import Cue
 from ossicle.streaming.failures import Closing, Denied, failure_of
 from ossicle.streaming.proto import ossicle_pb2 as pb
-from ossicle.streaming.proto import ossicle_pb2_grpc
 from ossicle.streaming.server.caller import Caller
 from ossicle.streaming.server.security import Grant, TokenFile
 from ossicle.streaming.server.service import Service
 from ossicle.streaming.server.spans import span
+from ossicle.streaming.session.session import Session
 from ossicle.streaming.wire.cue import cue_to_pb
 from ossicle.streaming.wire.failure import code, to_trailer
 
@@ -28,14 +28,14 @@ log = logging.getLogger("ossicle.server")
 SERVICE = "ossicle.v1.Ossicle"
 
 
-class Servicer(ossicle_pb2_grpc.OssicleServicer):
+class Servicer:
     """The five methods of ``ossicle.v1.Ossicle``."""
 
     def __init__(self, service: Service, tokens: TokenFile) -> None:
         self._service, self._tokens = service, tokens
 
     async def Stream(self, requests: Any, context: Any) -> None:  # noqa: N802
-        """Carry one live stream."""
+        """Carry one live stream; requests and answers are bytes here, see ``handlers``."""
         handler = asyncio.current_task()
         assert handler is not None
         hung_up = False
@@ -49,9 +49,9 @@ class Servicer(ossicle_pb2_grpc.OssicleServicer):
             caller = self._caller(context, "Stream")
             caller.hangup = hangup
             with span("ossicle.stream", client=caller.grant.name, peer=caller.peer) as note:
-                answers = self._service.stream(_requests(requests), caller)
+                answers = self._service.stream(_Requests(context), caller)
                 try:
-                    await self._write(answers, context, note)
+                    await self._write(answers, caller, context, note)
                 finally:
                     await answers.aclose()  # type: ignore[attr-defined]
         except asyncio.CancelledError:
@@ -66,20 +66,20 @@ class Servicer(ossicle_pb2_grpc.OssicleServicer):
         except Exception as error:
             await _abort(context, error)
 
-    async def _write(self, answers: AsyncIterator[m.Response], context: Any, note: Any) -> None:
-        sessions = self._service.sessions
-        session = None
+    async def _write(
+        self, answers: AsyncIterator[m.Response], caller: Caller, context: Any, note: Any
+    ) -> None:
+        writer = wire.ResponseWriter()
+        session: Session | None = None
         async for response in answers:
-            message = wire.response_to_pb(response)
-            if session is None and type(response.body) is m.Started:
-                name = response.body.session
-                found = [s for s, _ in sessions.values() if s.name == name]
-                session = found[0] if found else None
-                note("session", name)
-            if session is not None:
-                session.bytes_out += message.ByteSize()
-                session.messages_out += 1
-            await context.write(message)
+            data = writer.write(response)
+            if session is None:
+                session = caller.session
+                assert session is not None
+                note("session", session.name)
+            session.bytes_out += len(data)
+            session.messages_out += 1
+            await context.write(data)
 
     async def Recognize(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Caption one file."""
@@ -145,9 +145,43 @@ class Servicer(ossicle_pb2_grpc.OssicleServicer):
         return peer.rpartition(":")[0] if self._tokens.open else grant.name
 
 
-async def _requests(iterator: Any) -> AsyncIterator[m.Request]:
-    async for request in iterator:
-        yield wire.request_from_pb(request)
+class _Requests:
+    """The requests of one call as they come."""
+
+    def __init__(self, context: Any) -> None:
+        self._read = context.read
+
+    def __aiter__(self) -> AsyncIterator[m.Request]:
+        return self
+
+    async def __anext__(self) -> m.Request:
+        data = await self._read()
+        if data is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return wire.request_from_bytes(data)
+
+
+def handlers(servicer: Servicer) -> dict[str, Any]:
+    """Return the service's methods for gRPC.
+
+    As the generated ``add_OssicleServicer_to_server`` has them, but for ``Stream``, whose messages
+    pass as bytes: they are parsed and filled in the cheapest way, see :mod:`~..wire.forms`.
+    """
+    return {
+        "Stream": grpc.stream_stream_rpc_method_handler(servicer.Stream),
+        "Recognize": _unary(servicer.Recognize, pb.RecognizeRequest, pb.RecognizeResponse),
+        "Process": _unary(servicer.Process, pb.ProcessRequest, pb.ProcessResponse),
+        "ListModels": _unary(servicer.ListModels, pb.ListModelsRequest, pb.ListModelsResponse),
+        "GetStatus": _unary(servicer.GetStatus, pb.GetStatusRequest, pb.GetStatusResponse),
+    }
+
+
+def _unary(method: Any, request: Any, response: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=response.SerializeToString,
+    )
 
 
 def _with_tasks(config: m.Config, tasks: tuple[m.TaskSpec, ...]) -> m.Config:

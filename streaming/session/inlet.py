@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from ossicle.runtime.audio import AudioFormat, Chunk, Samples, scrub
 from ossicle.runtime.errors import WireError
 from ossicle.runtime.resample import Resampler
 from ossicle.streaming.encodings import PCM_WIDTH, PcmReader
-from ossicle.streaming.messages import AudioIn, Config, Gap
+from ossicle.streaming.messages import Config, Gap
 from ossicle.streaming.session.coded import CodedReader
 from ossicle.streaming.session.seam import Lease
 
@@ -45,6 +44,8 @@ class Inlet:
         self.gaps: list[Gap] = []
         self.arrived = False  # any audio yet
         self._branches: dict[AudioFormat, _Branch] = {}
+        self._slice = max(1, config.sample_rate_hz * SLICE_MS // 1000)
+        self._finite = config.encoding in ("pcm_s16", "mu_law", "a_law")  # whatever the bytes are
         self._restore = restore or {}
         self._discont = False
         self.coded: CodedReader | None = None
@@ -55,6 +56,7 @@ class Inlet:
         else:
             self.coded = CodedReader(config.encoding)
         self.position = int(self._restore.get("position", 0))
+        self._again = 0 if self._pcm is not None else self.position
 
     def connect(self, format: AudioFormat, lease: Lease) -> None:
         """Let ``lease`` drink at ``format``; leases of one format share one conversion."""
@@ -67,14 +69,13 @@ class Inlet:
                 branch.state = branch.resampler.open() if saved is None else saved
         branch.leases.append(lease)
 
-    def place(self, message: AudioIn) -> None:
-        """Check where a message says it belongs; a jump ahead is a gap at the client.
+    def place(self, start: int) -> None:
+        """Check where audio says it belongs; a jump ahead is a gap at the client.
 
         Raises:
             WireError: it lies before what came already, or beyond any clock.
         """
-        start = message.start_sample
-        if start is None or start == self.position:
+        if start == self.position:
             return
         if start < self.position:
             raise WireError(
@@ -91,21 +92,40 @@ class Inlet:
         self.gaps.append(Gap(self.position, start, "CLIENT"))
         self.position, self._discont = start, True
 
-    def chunks(self, samples: Samples) -> Iterator[Chunk]:
+    def chunks(self, samples: Samples) -> list[Chunk]:
         """Cut samples `[C, T]` that follow the ones before into chunks of bounded length."""
-        clean, bad = scrub(samples)
-        self.bad_samples += bad
-        step = max(1, self.format.rate_hz * SLICE_MS // 1000)
-        for at in range(0, clean.shape[1], step):
-            piece = clean[:, at : at + step]
-            chunk = Chunk(piece, self.position, self.format, self._discont)
-            self.position, self._discont, self.arrived = chunk.stop, False, True
-            yield chunk
+        if not self._finite:
+            samples, bad = scrub(samples)
+            self.bad_samples += bad
+        count, step = samples.shape[1], self._slice
+        if 0 < count <= step:
+            return [self._chunk(samples, count)]
+        return [
+            self._chunk(samples[:, at : at + step], min(step, count - at))
+            for at in range(0, count, step)
+        ]
+
+    def _chunk(self, samples: Samples, count: int) -> Chunk:
+        chunk = Chunk(samples, self.position, self.format, self._discont)
+        self.position += count
+        self._discont, self.arrived = False, True
+        return chunk
 
     def read(self, data: bytes) -> Samples:
         """Return the samples of PCM bytes."""
         assert self._pcm is not None
         return self._pcm.feed(data)
+
+    @property
+    def repeating(self) -> bool:
+        """Whether a resumed coded stream is still being told what it knows."""
+        return self._again > 0
+
+    def fresh(self, samples: Samples) -> Samples:
+        """Return what is new in decoded samples: a resumed coded stream comes from its start."""
+        known = min(self._again, samples.shape[1])
+        self._again -= known
+        return samples[:, known:] if known else samples
 
     def adopt_header(self) -> None:
         """Check a coded stream's own header against the config."""
@@ -123,11 +143,11 @@ class Inlet:
         """Hand a chunk to every lease, converted once per format; return what was refused."""
         refused: list[Refused] = []
         for branch in self._branches.values():
-            if branch.resampler is None:
-                converted = [chunk]
-            else:
+            if branch.resampler is not None:
                 converted = branch.resampler.step(branch.state, chunk)
-            self._share(branch, converted, arrival_ns, refused)
+                self._share(branch, converted, arrival_ns, refused)
+                continue
+            refused += [(a, chunk) for a in branch.leases if not a.push(chunk, arrival_ns)]
         return refused
 
     def finish(self, arrival_ns: int) -> list[Refused]:

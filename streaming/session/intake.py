@@ -12,7 +12,7 @@ from ossicle.streaming.failures import Closing
 from ossicle.streaming.session.coded import CodedReader
 from ossicle.streaming.session.drift import ClockWatch
 from ossicle.streaming.session.inlet import Refused
-from ossicle.streaming.session.limits import Rate, check_size
+from ossicle.streaming.session.limits import Rate, refuse_size
 from ossicle.streaming.session.seam import Lease
 
 if TYPE_CHECKING:
@@ -84,13 +84,14 @@ class Intake:
 
     async def _audio(self, message: m.AudioIn) -> None:
         arrival = time.monotonic_ns()
-        self._count(len(message.data))
+        self._count(len(message.data), arrival)
         session = self._session
         inlet = session.inlet
-        inlet.place(message)
-        for gap in inlet.gaps:
-            session.outbox.put(m.Response(gap))
-        inlet.gaps.clear()
+        if message.start_sample is not None:
+            inlet.place(message.start_sample)
+            for gap in inlet.gaps:
+                session.outbox.put(m.Response(gap))
+            inlet.gaps.clear()
         if message.capture_unix_ns:
             notice = self._clock.saw(arrival, message.capture_unix_ns)
             if notice is not None:
@@ -158,15 +159,16 @@ class Intake:
 
     async def _take_coded(self, coded: CodedReader, arrival: int) -> None:
         for samples in coded.take():
-            self._session.inlet.adopt_header()
-            await self._push(samples, arrival)
+            inlet = self._session.inlet
+            inlet.adopt_header()
+            await self._push(inlet.fresh(samples), arrival)
 
     # -- packets --------------------------------------------------------------------------------
 
     async def _packets(self, message: m.PacketsIn) -> None:
         arrival, session = time.monotonic_ns(), self._session
         lease = self._one(message.task, "decode", "packets")
-        self._count(sum(len(p.data) for p in message.packets))
+        self._count(sum(len(p.data) for p in message.packets), arrival)
         for packet in message.packets:
             while not lease.push(packet.data, arrival) and not session.over:  # noqa: ASYNC110
                 await asyncio.sleep(FULL_WAIT_S)
@@ -183,12 +185,14 @@ class Intake:
             self._packet_position = max(self._packet_position, last.start_sample + last.samples)
         return max(self._session.inlet.position, self._packet_position)
 
-    def _count(self, size: int) -> None:
+    def _count(self, size: int, arrival_ns: int) -> None:
         session = self._session
-        check_size(size, session.limits.max_message_bytes, "audio.data")
+        if size > session.limits.max_message_bytes:
+            refuse_size(size, session.limits.max_message_bytes, "audio.data")
         self.bytes_in += size
-        late = self._rate.take(size, time.monotonic()) if session.live else 0.0
-        if late > 0:
+        if session.inlet.repeating:
+            return
+        if session.live and self._rate.take(size, arrival_ns / 1e9) > 0:
             raise Closing(
                 f"{self._rate.per_second:g} bytes a second are allowed, averaged over 10 s; this "
                 "stream sent more. Live audio comes at its own pace; for files say pace FILE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from ossicle.runtime.errors import WireError
 
@@ -27,15 +28,14 @@ class Rate:
         return max(0.0, self.level / self.per_second - WINDOW_S)
 
 
-def check_size(count: int, limit: int, what: str) -> None:
+def refuse_size(count: int, limit: int, what: str) -> NoReturn:
     """Refuse more bytes than are allowed.
 
     Raises:
-        WireError: ``count`` is over ``limit``.
+        WireError: always.
     """
-    if count > limit:
-        raise WireError(
-            f"{what} of {count} bytes; at most {limit} allowed. Send smaller pieces",
-            field=what,
-            reason="TOO_LARGE",
-        )
+    raise WireError(
+        f"{what} of {count} bytes; at most {limit} allowed. Send smaller pieces",
+        field=what,
+        reason="TOO_LARGE",
+    )

@@ -9,36 +9,38 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from ossicle.runtime.errors import CapacityError
-from ossicle.streaming.messages import AudioOut, Gap, PacketsOut, Response
+from ossicle.streaming.messages import AudioOut, Gap, Response
 
 MAX_ANSWERS = 20_000
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct):
     response: Response
     ms: float  # audio it holds; 0 for what is never dropped
     until: int  # client-rate sample up to which it reaches; 0 for what needs no credit
     span: tuple[int, int] = (0, 0)  # client-rate samples of audio and packets
+    track: tuple[str, str] = ("", "")  # of what is counted in ms
 
 
 class Outbox:
-    """One stream's answers on their way out; used on the event loop only."""
+    """One stream's answers on their way out; used on the event loop only, by one reader."""
 
     def __init__(self, limit_ms: float, droppable: bool, credit: int | None = None) -> None:
         self._queue: deque[_Waiting] = deque()
         self._ms: dict[tuple[str, str], float] = {}
         self._limit_ms = limit_ms
         self._droppable = droppable
-        self._wake = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # waits for something to read
         self._room = asyncio.Event()
         self._room.set()
         self._error: Exception | None = None
         self._closed = False
         self._granted = credit  # None: no credit is kept
+        self.full = False  # a file stream has to wait at its input
         self.dropped_samples = 0
         self.dropped_gaps = 0
 
@@ -49,23 +51,35 @@ class Outbox:
         """Add an answer that holds ``ms`` of audio over client-rate samples ``span``."""
         if self._closed:
             return
-        self._queue.append(_Waiting(response, ms, span[1], span))
         if ms:
-            key = _key(response)
-            self._ms[key] = self._ms.get(key, 0.0) + ms
-            if self._ms[key] > self._limit_ms:
-                if self._droppable:
-                    self._drop_oldest(key)
-                else:
-                    self._room.clear()
-        elif len(self._queue) > MAX_ANSWERS:
-            self.fail(
-                CapacityError(
-                    f"{MAX_ANSWERS} answers wait for a reader that takes none; the stream ends",
-                    reason="stalled_reader",
+            body = response.body
+            track = (response.task, body.track if type(body) is AudioOut else "packets")
+            held = self._ms[track] = self._ms.get(track, 0.0) + ms
+            self._queue.append(_Waiting(response, ms, span[1], span, track))
+            if held > self._limit_ms:
+                self._overflow(track)
+        else:
+            self._queue.append(_Waiting(response, 0.0, span[1], span))
+            if len(self._queue) > MAX_ANSWERS:
+                self.fail(
+                    CapacityError(
+                        f"{MAX_ANSWERS} answers wait for a reader that takes none; the stream ends",
+                        reason="stalled_reader",
+                    )
                 )
-            )
-        self._wake.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    def _overflow(self, track: tuple[str, str]) -> None:
+        if self._droppable:
+            self._drop_oldest(track)
+        else:
+            self.full = True
+            self._room.clear()
 
     def fail(self, error: Exception) -> None:
         """Let the reader see ``error`` now; what waits is let go."""
@@ -76,20 +90,15 @@ class Outbox:
 
     def close(self) -> None:
         """Nothing more comes; what waits is still given out."""
-        self._closed = True
-        self._wake.set()
+        self._closed, self.full = True, False
+        self._wake()
         self._room.set()
 
     def grant(self, until: int) -> None:
         """Let answers up to client-rate sample ``until`` out."""
         if self._granted is not None and until > self._granted:
             self._granted = until
-            self._wake.set()
-
-    @property
-    def full(self) -> bool:
-        """Whether a file stream has to wait."""
-        return not self._room.is_set()
+            self._wake()
 
     async def room(self) -> None:
         """Wait until there is room."""
@@ -104,9 +113,9 @@ class Outbox:
             return None
         waiting = queue.popleft()
         if waiting.ms:
-            key = _key(waiting.response)
-            self._ms[key] -= waiting.ms
+            self._ms[waiting.track] -= waiting.ms
             if self.full and all(ms <= self._limit_ms for ms in self._ms.values()):
+                self.full = False
                 self._room.set()
         return waiting.response
 
@@ -124,33 +133,28 @@ class Outbox:
                 if self._error is not None:
                     raise self._error
                 return None
-            self._wake.clear()
-            await self._wake.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
 
-    def _drop_oldest(self, key: tuple[str, str]) -> None:
+    def _drop_oldest(self, track: tuple[str, str]) -> None:
         """Turn the oldest audio of one track into one gap until the rest fits."""
         gap: _Waiting | None = None
         kept: deque[_Waiting] = deque()
         for waiting in self._queue:
-            body = waiting.response.body
-            if _key(waiting.response) == key and isinstance(body, Gap):
-                gap = waiting if body.reason == "SLOW_READER" else gap
-            elif self._ms[key] > self._limit_ms and waiting.ms and _key(waiting.response) == key:
-                self._ms[key] -= waiting.ms
+            if waiting.track == track and not waiting.ms:  # what stands for audio dropped before
+                gap = waiting
+            elif self._ms[track] > self._limit_ms and waiting.track == track:
+                self._ms[track] -= waiting.ms
                 self.dropped_samples += waiting.span[1] - waiting.span[0]
                 if gap is None:
-                    gap = _Waiting(waiting.response, 0.0, 0, waiting.span)
+                    gap = _Waiting(waiting.response, 0.0, 0, waiting.span, track)
                     kept.append(gap)
                     self.dropped_gaps += 1
                 gap.span = (gap.span[0], waiting.span[1])
-                gap.response = Response(Gap(*gap.span, "SLOW_READER", key[1]), key[0])
+                gap.response = Response(Gap(*gap.span, "SLOW_READER", track[1]), track[0])
                 continue
             kept.append(waiting)
         self._queue = kept
-
-
-def _key(response: Response) -> tuple[str, str]:
-    body = response.body
-    if isinstance(body, AudioOut | Gap):
-        return response.task, body.track
-    return response.task, "packets" if isinstance(body, PacketsOut) else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
-from ossicle.runtime.budget import Ledger, Percentiles
+from ossicle.runtime.budget import Ledger
 from ossicle.runtime.resample import Resampler
 from ossicle.runtime.task import (
     AudioEvent,
@@ -26,13 +26,11 @@ from ossicle.streaming.messages import (
     Notice,
     PacketsOut,
     Response,
-    StagePercentiles,
     TaskTotals,
     WirePacket,
 )
 from ossicle.streaming.session.outbox import Outbox
-
-STAGES = ("wait", "queue", "batch", "compute", "post", "total")
+from ossicle.streaming.session.stages import StageTimes
 
 
 @dataclass
@@ -68,6 +66,7 @@ class Outlet:
         self.hops = 0
         self.misses = 0
         self.gaps = 0
+        self.ladder_steps = 0
         self.packets = 0
         self.packet_bytes = 0
         self.payload_bits = 0
@@ -78,41 +77,27 @@ class Outlet:
         self._restore = restore or {}
         for name in ("seq", "packets", "packet_bytes", "payload_bits"):
             setattr(self, name, self._restore.get(name, 0))
-        self._stages = {stage: Percentiles() for stage in STAGES}
+        self._stages = StageTimes()
+        self._takers: dict[type, Callable[[Any, Ledger | None, int], None]] = {
+            AudioEvent: self._sound,
+            PacketEvent: self._packet,
+            CueEvent: self._cue,
+            GapEvent: self._gap,
+            NoticeEvent: self._notice,
+        }
 
     def take(self, event: Event, ledger: Ledger | None, ready_ns: int) -> None:
         """Put the answers that ``event`` makes into the outbox."""
-        match event:
-            case AudioEvent(track, chunk):
-                self._audio(track, chunk, ledger, ready_ns)
-            case PacketEvent():
-                self._packet(event, ledger, ready_ns)
-            case CueEvent(cue):
-                if self._wanted(cue):
-                    self._put(cue, ledger, ready_ns)
-            case GapEvent(start, stop, reason):
-                self.gaps += 1
-                gap = Gap(self._client(start), self._client(stop), reason.upper())
-                self._put(gap, ledger, ready_ns)
-            case NoticeEvent(kind, text, fields):
-                notice = Notice(kind.upper(), text, {k: str(v) for k, v in fields.items()})
-                self._put(notice, ledger, ready_ns)
-            case _:
-                raise AssertionError(f"no answer is known for {type(event).__name__}")
+        self._takers[type(event)](event, ledger, ready_ns)
 
     def account(self, ledger: Ledger) -> None:
         """Count one hop's ledger."""
         self.hops += 1
+        if ledger.missed:
+            self.misses += 1
+        self._stages.add(ledger)
         if self.on_hop is not None:
             self.on_hop(ledger)
-        self.misses += ledger.missed
-        stages = self._stages
-        stages["wait"].add(ledger.wait_us)
-        stages["queue"].add(ledger.queue_us)
-        stages["batch"].add(ledger.batch_us)
-        stages["compute"].add(ledger.compute_us)
-        stages["post"].add(ledger.post_us)
-        stages["total"].add(ledger.total_us)
 
     def finish(self) -> None:
         """Give out what the resamplers still hold; the task has ended."""
@@ -123,25 +108,12 @@ class Outlet:
 
     def totals(self, seconds: float) -> TaskTotals:
         """Return this task's line of ``ended``, for a stream of ``seconds``."""
-        stages = []
-        for name, values in self._stages.items():
-            s = values.summary()
-            stages.append(
-                StagePercentiles(
-                    name,
-                    s["p50"] / 1000,
-                    s["p95"] / 1000,
-                    s["p99"] / 1000,
-                    s["p999"] / 1000,
-                    values.count,
-                )
-            )
         per = 1000 * seconds if seconds else float("inf")
         return TaskTotals(
             self.task,
             self.hops,
             self.misses,
-            tuple(stages),
+            self._stages.percentiles(),
             self.payload_bits / per,
             8 * self.packet_bytes / per,
         )
@@ -159,15 +131,26 @@ class Outlet:
         }
         return snapshot.dump(tree)
 
-    def _wanted(self, cue: Any) -> bool:
-        if cue.is_heartbeat:
-            return self._heartbeats
-        return bool(cue.is_final) or not self._finals_only
+    def _cue(self, event: CueEvent, ledger: Ledger | None, ready_ns: int) -> None:
+        cue = event.cue
+        if self._heartbeats if cue.is_heartbeat else cue.is_final or not self._finals_only:
+            self._put(cue, ledger, ready_ns)
+
+    def _gap(self, event: GapEvent, ledger: Ledger | None, ready_ns: int) -> None:
+        self.gaps += 1
+        gap = Gap(self._client(event.start), self._client(event.stop), event.reason.upper())
+        self._put(gap, ledger, ready_ns)
+
+    def _notice(self, event: NoticeEvent, ledger: Ledger | None, ready_ns: int) -> None:
+        self.ladder_steps += event.kind == "ladder"
+        fields = {k: str(v) for k, v in event.fields.items()}
+        self._put(Notice(event.kind.upper(), event.text, fields), ledger, ready_ns)
 
     def _client(self, sample: int) -> int:
         return sample * self.client_rate_hz // self.model_rate_hz
 
-    def _audio(self, name: str, chunk: Chunk, ledger: Ledger | None, ready_ns: int) -> None:
+    def _sound(self, event: AudioEvent, ledger: Ledger | None, ready_ns: int) -> None:
+        name, chunk = event.track, event.chunk
         track = self._tracks.get(name)
         if track is None:
             track = self._tracks[name] = self._open_track(name, chunk.format)
@@ -205,14 +188,16 @@ class Outlet:
         self._put(body, ledger, ready_ns, 1000 * count / rate, span)
 
     def _packet(self, event: PacketEvent, ledger: Ledger | None, ready_ns: int) -> None:
-        count = event.stop - event.start
+        start, stop, data = event.start, event.stop, event.packet
         self.packets += 1
-        self.packet_bytes += len(event.packet)
+        self.packet_bytes += len(data)
         self.payload_bits += event.payload_bits
-        packet = WirePacket(event.packet, event.start, count)
-        span = (self._client(event.start), self._client(event.stop))
-        ms = 1000 * count / self.model_rate_hz
-        self._put(PacketsOut((packet,), self.model_rate_hz), ledger, ready_ns, ms, span)
+        rate = self.model_rate_hz
+        body = PacketsOut((WirePacket(data, start, stop - start),), rate)
+        span = (start, stop)
+        if rate != self.client_rate_hz:
+            span = (self._client(start), self._client(stop))
+        self._put(body, ledger, ready_ns, 1000 * (stop - start) / rate, span)
 
     def _put(
         self,

@@ -16,20 +16,26 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import Event, Task
 
 
+class Word(Event):
+    """Said about a stream in line with its events; never an answer of the task itself."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Mark(Event):
+class Mark(Word):
     """Everything pushed before :meth:`Lease.mark` has been answered."""
 
     tag: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Flushed(Event):
+class Flushed(Word):
     """The last event of a stream that was flushed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exported(Event):
+class Exported(Word):
     """The memory of a lease at this point of its events, as snapshot bytes."""
 
     tag: int  # of the request; one that came too late must not be taken for the next
@@ -37,7 +43,7 @@ class Exported(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed(Event):
+class Failed(Word):
     """The engine gave this stream up; others go on."""
 
     error: Exception

@@ -24,7 +24,7 @@ from ossicle.streaming.session.intake import Intake
 from ossicle.streaming.session.limits import Rate
 from ossicle.streaming.session.marks import Marks
 from ossicle.streaming.session.outbox import Outbox
-from ossicle.streaming.session.seam import Batch, Exported, Failed, Flushed, Mark
+from ossicle.streaming.session.seam import Batch, Exported, Failed, Flushed, Mark, Word
 
 log = logging.getLogger("ossicle.session")
 GRPC_BYTES = 5 + 9 + 52  # what a message costs beside itself: gRPC, HTTP/2 DATA, TCP/IP
@@ -80,22 +80,28 @@ class Session:
             if ledger is not None and ledger is not hop:
                 hop = ledger
                 outlet.account(ledger)
-            match event:
-                case Mark(tag):
-                    if (answer := self.marks.reached(tag)) is not None:
-                        self.outbox.put(answer)
-                case Exported(tag, data):
-                    self.capture.exported(branch, tag, data)
-                case Flushed():
-                    outlet.finish()
-                    branch.flushed = True
-                    if all(b.flushed for b in self.branches.values()):
-                        self._all_flushed.set()
-                case Failed(error):
-                    self.fail(error)
-                    return
-                case _:
-                    outlet.take(event, ledger, now)
+            if not isinstance(event, Word):
+                outlet.take(event, ledger, now)
+            elif not self._heed(branch, event):
+                return
+
+    def _heed(self, branch: Branch, word: Word) -> bool:
+        """Take what the engine says about one task; return whether the stream goes on."""
+        match word:
+            case Mark(tag):
+                if (answer := self.marks.reached(tag)) is not None:
+                    self.outbox.put(answer)
+            case Exported(tag, data):
+                self.capture.exported(branch, tag, data)
+            case Flushed():
+                branch.outlet.finish()
+                branch.flushed = True
+                if all(b.flushed for b in self.branches.values()):
+                    self._all_flushed.set()
+            case Failed(error):
+                self.fail(error)
+                return False
+        return True
 
     # -- life -----------------------------------------------------------------------------------
 

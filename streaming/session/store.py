@@ -2,9 +2,10 @@
 
 One file a checkpoint, ``<stream>.<number>.snap``: HMAC-SHA256 under the key of the state directory,
 then the bytes of :mod:`ossicle.runtime.snapshot`. The key is made once, 0600, and never leaves the
-machine; a file that was not written with it is not read. Files are renamed into place, so a process
-killed while writing leaves nothing half done; they are not fsynced: they outlive the process, not
-the machine. A token is the stream's random name, the number and a MAC of both.
+machine; a file that was not written with it is not read. Files are synced and then renamed into
+place, and the directory is synced: nothing half written is ever read, and what a client was told of
+outlives the process and a power failure. A token is the stream's random name, the number and a MAC
+of both.
 """
 
 from __future__ import annotations
@@ -108,7 +109,10 @@ class SnapshotStore:
             with _private(part) as file:
                 file.write(self._mac(data))
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             part.replace(path)
+            _sync_folder(self.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink()
@@ -169,15 +173,27 @@ def _private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
+def _sync_folder(folder: Path) -> None:
+    """Have the names in ``folder`` on the disk, not only in memory."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _key(path: Path) -> bytes:
     """Return the key in ``path``, making it where there is none."""
     if not path.exists():
         fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         with _private(fresh) as file:
             file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):  # another server was first: its key holds
             os.link(fresh, path)
         fresh.unlink()
+        _sync_folder(path.parent)
     key = path.read_bytes()
     if len(key) != 32:
         raise SnapshotError(f"{path} is {len(key)} bytes, not a key of 32; remove it")

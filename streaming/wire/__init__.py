@@ -27,6 +27,7 @@ from ossicle.streaming.wire.ends import (
     started_from_pb,
     started_to_pb,
 )
+from ossicle.streaming.wire.forms import RequestWriter, ResponseWriter
 from ossicle.streaming.wire.requests import (
     request_from_bytes,
     request_from_pb,
@@ -35,6 +36,7 @@ from ossicle.streaming.wire.requests import (
 from ossicle.streaming.wire.responses import (
     gap_to_pb,
     packets_out_to_pb,
+    response_from_bytes,
     response_from_pb,
     response_to_pb,
 )
@@ -46,6 +48,8 @@ from ossicle.streaming.wire.status import (
 )
 
 __all__ = [
+    "RequestWriter",
+    "ResponseWriter",
     "config_from_pb",
     "config_to_pb",
     "cue_from_pb",
@@ -65,6 +69,7 @@ __all__ = [
     "request_from_bytes",
     "request_from_pb",
     "request_to_pb",
+    "response_from_bytes",
     "response_from_pb",
     "response_to_pb",
     "started_from_pb",

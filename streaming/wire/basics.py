@@ -72,7 +72,7 @@ def ledger_from_pb(ledger: pb.Ledger) -> Ledger:
 
 def packets_from_pb(packets: Any) -> tuple[m.WirePacket, ...]:
     """Return codec packets."""
-    return tuple(m.WirePacket(p.data, p.start_sample, p.samples) for p in packets)
+    return tuple([m.WirePacket(p.data, p.start_sample, p.samples) for p in packets])
 
 
 def packets_to_pb(packets: tuple[m.WirePacket, ...]) -> list[pb.Packet]:

@@ -13,15 +13,8 @@ from ossicle.streaming.proto import ossicle_pb2 as pb
 from ossicle.streaming.wire.basics import MAX_QUERY, packets_from_pb, packets_to_pb, short
 from ossicle.streaming.wire.config import config_from_pb, config_to_pb
 
-
-def _audio_from_pb(a: pb.Audio) -> m.AudioIn:
-    start = a.start_sample if a.HasField("start_sample") else None
-    return m.AudioIn(a.data, start, a.capture_unix_ns)
-
-
 _REQUEST_FROM: dict[str, Callable[[Any], m.Request]] = {
     "config": config_from_pb,
-    "audio": _audio_from_pb,
     "packets": lambda p: m.PacketsIn(packets_from_pb(p.packets), short(p.task, "packets.task")),
     "query": lambda q: m.Query(short(q.text, "query.text", MAX_QUERY), short(q.task, "query")),
     "marker": lambda k: m.Marker(k.id, k.client_ns),
@@ -39,6 +32,12 @@ def request_from_pb(request: pb.StreamRequest) -> m.Request:
         WireError: an empty request, or values no server can take.
     """
     kind = request.WhichOneof("request")
+    if kind == "audio":  # nearly always: the shortest way
+        audio = request.audio
+        start = audio.start_sample
+        if not start and not audio.HasField("start_sample"):
+            start = None
+        return m.AudioIn(audio.data, start, audio.capture_unix_ns)
     if kind is None:
         raise WireError(
             "a request without content; is the client newer than this server?", field="request"
@@ -53,9 +52,10 @@ def request_from_bytes(data: bytes) -> m.Request:
         WireError: bytes that are no request.
     """
     try:
-        return request_from_pb(pb.StreamRequest.FromString(data))
+        request = pb.StreamRequest.FromString(data)
     except DecodeError as error:
         raise WireError(f"{len(data)} bytes that are no StreamRequest: {error}") from None
+    return request_from_pb(request)
 
 
 def request_to_pb(request: m.Request) -> pb.StreamRequest:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from ossicle.runtime.errors import WireError
 from ossicle.streaming import messages as m
 from ossicle.streaming.proto import ossicle_pb2 as pb
@@ -104,3 +106,16 @@ def response_from_pb(response: pb.StreamResponse) -> m.Response:
     ledger = ledger_from_pb(response.ledger) if response.HasField("ledger") else None
     body = _BODY_FROM[kind](getattr(response, kind))
     return m.Response(body, response.task, response.seq, ledger)
+
+
+def response_from_bytes(data: bytes) -> m.Response:
+    """Return what a server's bytes say.
+
+    Raises:
+        WireError: bytes that are no answer, or one of a kind this client does not know.
+    """
+    try:
+        response = pb.StreamResponse.FromString(data)
+    except DecodeError as error:
+        raise WireError(f"{len(data)} bytes that are no StreamResponse: {error}") from None
+    return response_from_pb(response)

@@ -70,6 +70,35 @@ async def test_one_upload_is_captioned_encoded_and_enhanced(client: AsyncClient)
     assert concatenate(decoded).shape[1] >= x.shape[1]
 
 
+async def test_a_server_that_gives_a_stream_up_is_heard_over_the_client_s_own_writing(
+    client: AsyncClient,
+) -> None:
+    """A write loses the race with the server's end: what is told is the server's reason."""
+
+    async def flood() -> AsyncIterator[m.Request]:
+        yield m.Config(RATE, (ENHANCE,), encoding="pcm_s16")
+        for at in range(5_000):
+            yield m.AudioIn(bytes(6_400), 0 if at == 20 else None)  # 0: it came already
+            await asyncio.sleep(0)
+
+    for _ in range(25):
+        with pytest.raises(ServerError) as caught:
+            async for _ in client.transport.stream(flood()):
+                pass
+        failure = caught.value.failure
+        assert (failure.code, failure.field) == ("INVALID_ARGUMENT", "audio.start_sample")
+
+
+async def test_what_the_requests_come_from_may_fail(client: AsyncClient) -> None:
+    async def broken() -> AsyncIterator[m.Request]:
+        yield m.Config(RATE, (ENHANCE,), encoding="pcm_s16")
+        raise ZeroDivisionError("a source of the caller's own")
+
+    with pytest.raises(ZeroDivisionError, match="of the caller's own"):
+        async for _ in client.transport.stream(broken()):
+            pass
+
+
 async def test_server_and_own_process_give_the_same(client: AsyncClient, server: Server) -> None:
     from ossicle.streaming.client.transport import LocalTransport
     from ossicle.streaming.server.service import Service

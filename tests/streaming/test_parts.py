@@ -20,10 +20,12 @@ from ossicle.streaming import messages as m
 from ossicle.streaming.client.replay import Replay
 from ossicle.streaming.server.admission import Admission
 from ossicle.streaming.server.caller import Caller
+from ossicle.streaming.server.hopfigures import HopFigures
 from ossicle.streaming.server.metrics import Metrics
 from ossicle.streaming.server.service import Service
 from ossicle.streaming.session.inline import InlineEngine
 from ossicle.streaming.session.outbox import MAX_ANSWERS, Outbox
+from ossicle.streaming.session.stages import KEPT, StageTimes
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +200,34 @@ async def test_metrics_show_hops_and_state(models: dict[str, Model]) -> None:
                  "ossicle_samples_total 8000.0", "ossicle_streams_open 0.0"):  # fmt: skip
         assert line in text
     assert 'ossicle_hops_total{task="enhance"}' in text
-    metrics.hop("enhance", Ledger(compute_us=3, missed=True))
+    metrics.hops("enhance").add(Ledger(compute_us=3, missed=True))
     assert 'ossicle_misses_total{task="enhance"} 1.0' in metrics.text().decode()
+
+
+@given(st.lists(st.integers(0, 8_000_000), max_size=50))
+def test_a_distribution_counts_every_hop_at_or_below_its_bound(spent: list[int]) -> None:
+    found = HopFigures()
+    for us in spent:
+        found.add(Ledger(compute_us=us, queue_us=1))
+    rows, total_s = found.distribution("step")
+    for bound, count in rows:
+        assert count == sum(us <= float(bound) * 1e6 for us in spent)
+    assert rows[-1] == ("+Inf", len(spent))
+    assert total_s == pytest.approx(sum(spent) / 1e6)
+    assert found.distribution("queue")[0][0] == ("0.0005", len(spent))
+
+
+@pytest.mark.parametrize("hops", [0, 1, 63, 64, 65, 5_000])
+def test_stage_times_are_those_of_the_last_hops(hops: int) -> None:
+    times = StageTimes()
+    for at in range(hops):
+        times.add(Ledger(1000 * at, 2, 3, 4, 5))
+    found = {p.stage: p for p in times.percentiles()}
+    kept = np.arange(hops)[-KEPT:] if hops % 64 == 0 else np.arange(hops)[-KEPT - hops % 64 :]
+    assert found["wait"].count == found["total"].count == hops
+    if hops:
+        assert found["wait"].p50_ms == pytest.approx(np.percentile(kept, 50))
+        assert found["total"].p999_ms == pytest.approx(np.percentile(kept, 99.9) + 0.014)
 
 
 def test_spans_cost_nothing_and_carry_attributes() -> None:

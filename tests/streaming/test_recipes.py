@@ -50,6 +50,29 @@ def test_there_are_recipes() -> None:
     assert len(RECIPES) == 5
 
 
+def test_a_client_in_another_language_captions_a_file(
+    place: tuple[Path, int], tmp_path: Path
+) -> None:
+    """The program as documented, with nothing of ours but the proto file."""
+    packages = HERE / "node" / "node_modules"
+    if shutil.which("node") is None or not packages.is_dir():
+        pytest.skip(f"no node, or no node_modules: run `npm ci` in {packages.parent}")
+    home, port = place
+    (program,) = re.findall(r"```js\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "caption.mjs").write_text(program)
+    (tmp_path / "node_modules").symlink_to(packages)
+    shutil.copy(README.parent / "proto" / "ossicle.proto", tmp_path)
+    done = subprocess.run(
+        ["node", "caption.mjs", f"127.0.0.1:{port}", str(home / "talk.raw")], cwd=tmp_path,
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *captions, last = done.stdout.splitlines()
+    assert captions
+    assert all(re.fullmatch(r"\d+\.\d \d+\.\d \[.+\]", line) for line in captions)
+    assert last == f"{12 * 16_000} samples heard"
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))
 def test_a_recipe_works_as_it_stands(place: tuple[Path, int], recipe: str) -> None:
     home, port = place

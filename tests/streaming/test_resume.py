@@ -154,6 +154,59 @@ async def test_a_decode_stream_goes_on_by_packets(process: ServerProcess) -> Non
     np.testing.assert_array_equal(heard(answers)[1], want)
 
 
+@pytest.mark.parametrize(("encoding", "kind", "rate"), [("flac", "PCM_16", RATE),
+                                                        ("ogg_opus", "OPUS", 48_000)])  # fmt: skip
+async def test_coded_audio_goes_on_after_a_kill(
+    process: ServerProcess, encoding: str, kind: str, rate: int
+) -> None:
+    """No decoder starts in the middle: the bytes come again, and what they say is not repeated."""
+    import io
+
+    import soundfile
+
+    coded = io.BytesIO()
+    form = "OGG" if encoding == "ogg_opus" else "FLAC"
+    soundfile.write(coded, tones(4.0 * RATE / rate)[0, : 4 * rate], rate, kind, format=form)
+    data = coded.getvalue()
+    cuts = [data[at : at + 997] for at in range(0, len(data), 997)]
+    settings: dict[str, Any] = {"rate_hz": rate, "live": False, "encoding": encoding,
+                                "output_rate_hz": RATE}  # fmt: skip
+
+    async def send(client: Any, harm: bool) -> tuple[Stream, list[m.Response]]:
+        stream = client.stream(*TASKS, **settings)
+
+        async def pump() -> None:
+            for index, piece in enumerate(cuts):
+                if harm and index in (len(cuts) // 2, len(cuts) - 2):
+                    await asyncio.sleep(0.3)
+                    await asyncio.to_thread(process.kill)
+                    await asyncio.to_thread(process.start)
+                await stream.send_bytes(piece)
+                await asyncio.sleep(0.02 if harm else 0)
+            await stream.end()
+
+        sender = asyncio.create_task(pump())
+        answers = [r async for r in stream]
+        await sender
+        return stream, answers
+
+    async with connect(f"127.0.0.1:{process.settings['port']}", patience_s=240) as client:
+        _, quiet = await send(client, False)
+        want = heard(quiet)
+        stream, answers = await send(client, True)
+    got = heard(answers)
+    assert stream.reconnects >= 2
+    assert stream.checkpoint is not None
+    assert stream.checkpoint.sample > 0
+    assert got[0] == want[0]
+    np.testing.assert_array_equal(got[1], want[1])
+    assert got[2] == want[2]
+    assert len(want[2]) > 50
+    ended = answers[-1].body
+    assert isinstance(ended, m.Ended)
+    assert ended.bytes_in == len(data)
+
+
 async def test_without_snapshots_a_lost_server_is_an_error(
     models: dict[str, Model],
 ) -> None:
@@ -294,6 +347,31 @@ def test_the_store_keeps_to_its_bytes_and_its_time(tmp_path: Path) -> None:
     assert [p.name.split(".")[1] for p in tmp_path.glob("*.snap")] == ["4"]
     store.forget(name)
     assert not list(tmp_path.glob("*.snap"))
+
+
+def test_a_snapshot_is_on_the_disk_before_anyone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File first, then its name; a name without its bytes would be read after a power failure."""
+    import os
+
+    done: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append("folder" if target == tmp_path.resolve() else target.suffix)
+        sync(descriptor)
+
+    def renamed(source: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(source, target)
+
+    store = SnapshotStore(tmp_path)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    store.write(store.new_stream(), 1, {"x": 1})
+    assert done == [".part", "rename", "folder"]
 
 
 async def test_a_full_disk_is_said_once_and_the_stream_goes_on(

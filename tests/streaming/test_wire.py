@@ -130,12 +130,39 @@ def test_an_answer_comes_back_the_same(body: Any) -> None:
     assert (back.body, back.task, back.seq, back.ledger) == (body, "task", 11, ledger)
 
 
+@given(requests)
+def test_a_request_written_into_a_kept_message_is_the_same_bytes(request: m.Request) -> None:
+    writer = wire.RequestWriter()
+    for sent in (m.AudioIn(b"before", None, 7), request, m.AudioIn(b""), request):
+        assert writer.write(sent) == wire.request_to_pb(sent).SerializeToString()
+
+
+U32 = st.integers(0, 2**32 - 1)
+bodies = st.one_of(
+    st.builds(m.AudioOut, st.text(max_size=9), st.binary(max_size=9), U63, U32, st.integers(1, 2),
+              st.booleans()),
+    st.builds(m.PacketsOut, st.lists(st.builds(m.WirePacket, st.binary(max_size=9), U63, U32),
+                                     max_size=3).map(tuple), U32, U32),
+    st.sampled_from(ANSWERS),
+)  # fmt: skip
+ledgers = st.one_of(st.none(), st.builds(Ledger, *[st.integers(0, 2**33)] * 6, st.just(0.5)))
+
+
+@given(st.lists(st.builds(m.Response, bodies, st.sampled_from("ab"), U63, ledgers), max_size=9))
+def test_an_answer_written_into_a_kept_message_is_the_same_bytes(answers: list[m.Response]) -> None:
+    writer = wire.ResponseWriter()
+    for sent in answers:
+        assert writer.write(sent) == wire.response_to_pb(sent).SerializeToString()
+
+
 def test_time_spent_here_is_added_to_post() -> None:
     import time
 
     sent = m.Response(m.Gap(0, 1, "X"), ledger=Ledger(post_us=5))
     sent.ready_ns = time.monotonic_ns() - 2_000_000
     assert wire.response_to_pb(sent).ledger.post_us >= 2_005
+    sent.body = m.AudioOut("a", b"", 0, 0)
+    assert wire.response_from_bytes(wire.ResponseWriter().write(sent)).ledger.post_us >= 2_005  # type: ignore[union-attr]
 
 
 def test_models_and_status_come_back_the_same() -> None:
