@@ -18,19 +18,20 @@ def lyra_weights(data: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def load_codecs(names: list[str], data: Path) -> list[Model]:
+def load_codecs(names: list[str], data: Path, backend: str = "ort") -> list[Model]:
     """Return the codecs that can be had; say which cannot."""
     found = []
     for name in names:
         try:
-            found.append(Model.load(name))
+            found.append(Model.load(name, backend))
         except BundleError as error:
             weights = lyra_weights(data)
             if name == "lyra" and weights is not None:
                 from ossicle.export.importers import import_model
 
                 home = Path(tempfile.mkdtemp(prefix="ossicle-"))
-                found.append(Model.load(import_model("lyra", weights, home / "lyra")))
+                bundle = import_model("lyra", weights, home / "lyra")
+                found.append(Model.load(bundle, backend))
             else:
                 print(f"without {name}: {error}")
     return found

@@ -5,7 +5,8 @@ every model and the peer take turns, twenty hops at a time, in one process, so t
 the machine does falls on all of them alike. The peer is Lyra v2 as its authors run it: TFLite with
 XNNPACK for both networks, without it for the quantiser.
 
-    python -m benchmarks.codec_speed [--models codec-16k lyra] [--data FOLDER]
+    python -m benchmarks.codec_speed [--models codec-16k lyra] [--backends ort native native-bf16]
+                                     [--data FOLDER]
 """
 
 from __future__ import annotations
@@ -159,16 +160,38 @@ def measure(steps: dict[str, Step], hop: int, hops: int) -> dict[str, dict[str, 
     }
 
 
+def label_of(model: Model) -> str:
+    """Return what rows of this model are called."""
+    return f"{model.name} ({model.backend.name})"
+
+
+def steps_of(model: Model) -> dict[str, Step]:
+    """Return everything that is timed of one model on one backend."""
+    label, steps = label_of(model), {}
+    for batch in (1, 16):
+        steps[f"{label} encode x{batch}"], steps[f"{label} decode x{batch}"] = model_step(
+            model, batch
+        )
+    quantise = quantiser_step(model)
+    if quantise is not None:
+        steps[f"{label} quantise"] = quantise
+    steps[f"{label} packet"] = packet_step(model)
+    steps[f"{label} both tasks"] = task_step(model)
+    return steps
+
+
 def report(model: Model, table: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Return one model's figures beside the bars."""
+    """Return one model's figures beside the bars, and as a share of Lyra's in TFLite."""
+    label, peer = label_of(model), table.get("lyra in TFLite", {}).get("median_us")
     one, many = (
-        sum(table[f"{model.name} {way} x{batch}"]["median_us"] for way in ("encode", "decode"))
+        sum(table[f"{label} {way} x{batch}"]["median_us"] for way in ("encode", "decode"))
         for batch in (1, 16)
     )
     return {
         "one stream, us a frame": round(one, 1),
+        "one stream, share of TFLite": round(one / peer, 3) if peer else None,
         "sixteen streams, us a frame and stream": round(many / 16, 1),
-        "quantiser, us": table.get(f"{model.name} quantise", {}).get("median_us"),
+        "quantiser, us": table.get(f"{label} quantise", {}).get("median_us"),
         "state, KB": state_kb(model),
     }
 
@@ -177,23 +200,16 @@ def main() -> int:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["codec-16k", "lyra"])
+    parser.add_argument("--backends", nargs="+", default=["ort", "native", "native-bf16"])
     parser.add_argument("--data", type=Path, default=DATA, help="folder with weights/lyra_v2")
     parser.add_argument("--hops", type=int, default=400)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     machine.one_thread()
-    models = load_codecs(args.models, args.data)
+    models = [m for b in args.backends for m in load_codecs(args.models, args.data, b)]
     steps: dict[str, Step] = {}
     for model in models:
-        for batch in (1, 16):
-            encode, decode = model_step(model, batch)
-            steps[f"{model.name} encode x{batch}"] = encode
-            steps[f"{model.name} decode x{batch}"] = decode
-        quantise = quantiser_step(model)
-        if quantise is not None:
-            steps[f"{model.name} quantise"] = quantise
-        steps[f"{model.name} packet"] = packet_step(model)
-        steps[f"{model.name} both tasks"] = task_step(model)
+        steps.update(steps_of(model))
     weights = lyra_weights(args.data)
     if weights is not None:
         steps["lyra in TFLite"] = lyra_peer(weights)
@@ -201,11 +217,11 @@ def main() -> int:
         print("codecs of 320 samples a hop are compared here; none was found, or another one")
         return 0
     table = measure(steps, 320, args.hops)
-    found = {model.name: report(model, table) for model in models}
+    found = {label_of(model): report(model, table) for model in models}
     for name, figures in found.items():
         print(name, figures)
     for name, row in table.items():
-        print(f"{name:28s} median {row['median_us']:8.1f} us   p99 {row['p99_us']:9.1f}")
+        print(f"{name:40s} median {row['median_us']:8.1f} us   p99 {row['p99_us']:9.1f}")
     machine.save("codec_speed", {"bars": BARS, "models": found, "steps": table}, args.out)
     return 0
 

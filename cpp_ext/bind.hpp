@@ -19,5 +19,6 @@ inline void need(bool fine, const char* what) {
 void bind_search(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_stream(py::module_& m);
+void bind_native(py::module_& m);
 
 }  // namespace ossicle

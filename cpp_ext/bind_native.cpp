@@ -26,14 +26,11 @@ class Bound {
  public:
   Bound(std::shared_ptr<Plan> plan, std::int64_t streams, py::list inputs, py::list outputs, py::list even, py::list odd)
       : plan_(std::move(plan)), held_(py::make_tuple(inputs, outputs, even, odd)) {
+    plan_->seal();
     Outside outside;
     outside.inputs = pointers(inputs, Home::input, streams);
     outside.outputs = pointers(outputs, Home::output, streams);
     outside.states = {pointers(even, Home::state_in, streams), pointers(odd, Home::state_in, streams)};
-    for (const Buffer& b : plan_->buffers())
-      if (b.home == Home::state_out)
-        need(b.place < static_cast<std::int64_t>(sizes_[1].size()) && sizes_[1][b.place] == b.size * streams,
-             "a state's next buffer does not fit it");
     run_ = std::make_unique<Run>(*plan_, streams, outside);
   }
   void step(int side) {
@@ -41,30 +38,37 @@ class Bound {
     run_->step(side);
   }
   void poison() { run_->poison(); }
+  std::vector<std::pair<int, std::int64_t>> profile(int side) {
+    std::vector<std::pair<int, std::int64_t>> found;
+    for (const auto& [kind, ns] : run_->profile(side)) found.emplace_back(static_cast<int>(kind), ns);
+    return found;
+  }
 
  private:
-  // Every array must be float32, contiguous and writeable, and as large as each buffer that names it.
+  // Every array must be contiguous, writeable, of the item and as large as each buffer that names it.
   std::vector<float*> pointers(const py::list& arrays, Home home, std::int64_t streams) {
     std::vector<float*> found;
-    std::vector<std::int64_t> sizes;
+    std::vector<std::pair<std::int64_t, Item>> sizes;
     for (const py::handle item : arrays) {
-      need(py::isinstance<Floats>(item), "arrays must be float32 and C-contiguous");
-      Floats array = py::cast<Floats>(item);
-      need(array.writeable() && array.ptr() == item.ptr(), "arrays must be writeable, float32 and C-contiguous");
-      found.push_back(array.mutable_data());
-      sizes.push_back(array.size());
+      need(py::isinstance<py::array>(item), "arrays are expected");
+      py::array array = py::reinterpret_borrow<py::array>(item);
+      const char kind = array.dtype().kind();
+      need(array.writeable() && (array.flags() & py::array::c_style) &&
+               ((kind == 'f' && array.itemsize() == 4) || ((kind == 'u' || kind == 'i') && array.itemsize() == 1)),
+           "arrays must be writeable, float32 or bytes, and C-contiguous");
+      found.push_back(static_cast<float*>(array.mutable_data()));
+      sizes.emplace_back(array.size(), kind == 'f' ? Item::f32 : kind == 'u' ? Item::u8 : Item::i8);
     }
     for (const Buffer& b : plan_->buffers())
-      if (b.home == home)
-        need(b.place < static_cast<std::int64_t>(sizes.size()) && sizes[b.place] == b.size * streams,
+      if (b.home == home || (home == Home::state_in && b.home == Home::state_out))
+        need(b.place < static_cast<std::int64_t>(sizes.size()) &&
+                 sizes[b.place] == std::pair(b.size * streams, b.item),
              "an array is missing or does not fit its buffer");
-    if (home == Home::state_in) sizes_[1] = sizes;
     return found;
   }
 
   std::shared_ptr<Plan> plan_;
   py::tuple held_;
-  std::array<std::vector<std::int64_t>, 2> sizes_;
   std::unique_ptr<Run> run_;
 };
 
@@ -74,9 +78,9 @@ void bind_native(py::module_& m) {
   py::class_<Plan, std::shared_ptr<Plan>>(m, "StepPlan")
       .def(py::init<>())
       .def("buffer",
-           [](Plan& p, int home, std::int64_t size, std::int64_t place) {
-             need(home >= 1 && home <= 5, "home must be 1 to 5");
-             return p.add_buffer(static_cast<Home>(home), size, place);
+           [](Plan& p, int home, std::int64_t size, std::int64_t place, int item) {
+             need(home >= 1 && home <= 5 && item >= 0 && item <= 2, "home must be 1 to 5, item 0 to 2");
+             return p.add_buffer(static_cast<Home>(home), size, place, static_cast<Item>(item));
            })
       .def("constant", [](Plan& p, const Floats& values) { return p.add_constant(values.data(), values.size()); },
            py::arg("values").noconvert())
@@ -110,12 +114,16 @@ void bind_native(py::module_& m) {
               const std::optional<Place>& bias) {
              p.add(RowStep{static_cast<Row>(op), number, view(out), view(x), view(scale), view(bias)});
            })
+      .def("convert",
+           [](Plan& p, const Place& out, const Place& x) { p.add(ConvertStep{view(out), view(x)}); })
+      .def("seal", &Plan::seal)
       .def_property_readonly("arena", &Plan::arena)
       .def_property_readonly("weight_bytes", &Plan::weight_bytes);
   py::class_<Bound>(m, "StepRun")
       .def(py::init<std::shared_ptr<Plan>, std::int64_t, py::list, py::list, py::list, py::list>())
       .def("step", &Bound::step)
-      .def("poison", &Bound::poison);
+      .def("poison", &Bound::poison)
+      .def("profile", &Bound::profile);
 }
 
 }  // namespace ossicle

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -20,6 +21,9 @@ OSSICLE_DECLARE(avx2)
 OSSICLE_DECLARE(avx512)
 OSSICLE_DECLARE(avx512bf16)
 #endif
+#ifdef OSSICLE_HAS_amx
+OSSICLE_DECLARE(amx)
+#endif
 #ifdef OSSICLE_HAS_neondot
 OSSICLE_DECLARE(neondot)
 #endif
@@ -32,6 +36,9 @@ const StepTable& step_table() {
       &isa_base::step_functions,
 #ifdef OSSICLE_HAS_avx2
       &isa_avx2::step_functions, &isa_avx512::step_functions, &isa_avx512bf16::step_functions,
+#endif
+#ifdef OSSICLE_HAS_amx
+      &isa_amx::step_functions,
 #endif
 #ifdef OSSICLE_HAS_neondot
       &isa_neondot::step_functions,
@@ -68,17 +75,20 @@ bool inner_unit(const View& v) { return v.rank > 0 && (v.shape[v.rank - 1] == 1 
 
 }  // namespace
 
-int Plan::add_buffer(Home home, std::int64_t size, std::int64_t place) {
+int Plan::add_buffer(Home home, std::int64_t size, std::int64_t place, Item item) {
+  need(!sealed_, "the plan is sealed");
   need(home != Home::constant && home <= Home::output, "a buffer is scratch, a state, an input or an output");
   need(size > 0 && size <= kMostFloats, "a buffer's size cannot be");
   need(place >= 0 && place <= kMostFloats, "a buffer's place cannot be");
   need(buffers_.size() < 1u << 20, "too many buffers");
-  buffers_.push_back({home, size, place});
+  need(item == Item::f32 || (home != Home::scratch && item <= Item::i8), "bytes lie only outside");
+  buffers_.push_back({home, size, place, item});
   if (home == Home::scratch) arena_ = std::max(arena_, place + size);
   return static_cast<int>(buffers_.size()) - 1;
 }
 
 int Plan::add_constant(const float* values, std::int64_t size) {
+  need(!sealed_, "the plan is sealed");
   need(size > 0 && size <= kMostFloats, "a constant's size cannot be");
   Array<float> held(size);
   std::copy_n(values, size, held.get());
@@ -89,6 +99,7 @@ int Plan::add_constant(const float* values, std::int64_t size) {
 
 std::size_t Plan::add_weights(const float* rows, std::int64_t K, std::int64_t N, const float* bias,
                               const std::vector<std::int64_t>& widths, bool half) {
+  need(!sealed_, "the plan is sealed");
   need(K > 0 && N > 0 && K <= kMostFloats && N <= kMostFloats && K * N <= kMostFloats, "a matrix cannot have this size");
   std::int64_t sum = 0, steps = 0;
   for (const std::int64_t w : widths) {
@@ -97,14 +108,13 @@ std::size_t Plan::add_weights(const float* rows, std::int64_t K, std::int64_t N,
     steps += half ? (w + 1) / 2 : w;
   }
   need(sum == K, "the parts do not add up to K");
-  Weights16 made;
-  made.K = K, made.N = N, made.half = half, made.widths = widths;
   const std::int64_t Np = (N + kGroup - 1) / kGroup * kGroup;
-  made.bias = Array<float>(Np);
-  if (bias) std::copy_n(bias, N, made.bias.get());
-  made.data = Array<unsigned char>(steps * Np * 4);
-  float* const whole = reinterpret_cast<float*>(made.data.get());
-  std::uint16_t* const halves = reinterpret_cast<std::uint16_t*>(made.data.get());
+  const std::size_t bytes = steps * Np * 4;
+  PackedPanels made{K, N, half, widths, packed_.size(), packed_.size() + bytes};
+  packed_.resize(made.bias + Np * sizeof(float));
+  if (bias) std::memcpy(packed_.data() + made.bias, bias, N * sizeof(float));
+  float* const whole = reinterpret_cast<float*>(packed_.data() + made.data);
+  std::uint16_t* const halves = reinterpret_cast<std::uint16_t*>(packed_.data() + made.data);
   for (std::int64_t column = 0; column < N; ++column) {
     const std::int64_t panel = column / kPanel, wide = std::min(kPanel, Np - panel * kPanel);
     const std::int64_t base = panel * kPanel * steps, at = column % kPanel;
@@ -125,16 +135,25 @@ std::size_t Plan::add_weights(const float* rows, std::int64_t K, std::int64_t N,
 }
 
 std::size_t Plan::weight_bytes() const {
-  std::size_t n = 0;
-  for (const Weights16& w : weights_) n += w.data.size() + w.bias.size() * sizeof(float);
+  std::size_t n = packed_.size() + pool_.size();
   for (const auto& c : constants_) n += c.size() * sizeof(float);
   return n;
 }
 
-void Plan::check(const View& v, const char* what, bool written) const {
+void Plan::seal() {
+  if (sealed_) return;
+  pool_ = Array<unsigned char>(packed_.size());
+  if (!packed_.empty()) std::memcpy(pool_.get(), packed_.data(), packed_.size());
+  packed_ = {};
+  sealed_ = true;
+}
+
+void Plan::check(const View& v, const char* what, bool written, bool bytes) const {
   const std::string name = what;
+  if (sealed_) refuse(name + ": the plan is sealed");
   if (v.buffer < 0 || v.buffer >= static_cast<int>(buffers_.size())) refuse(name + ": no such buffer");
   const Buffer& b = buffers_[v.buffer];
+  if (bytes != (b.item != Item::f32)) refuse(name + (bytes ? ": must be bytes" : ": must be floats"));
   if (written && (b.home == Home::constant || b.home == Home::input || b.home == Home::state_in))
     refuse(name + ": this buffer is not written by steps");
   if (v.rank < 0 || v.rank > kRank) refuse(name + ": rank out of range");
@@ -166,7 +185,7 @@ void Plan::add(MapStep step) {
 
 void Plan::add(GemmStep step) {
   need(step.weights < weights_.size(), "gemm: no such weights");
-  const Weights16& w = weights_[step.weights];
+  const PackedPanels& w = weights_[step.weights];
   check(step.out, "gemm out", true);
   need(step.out.rank >= 1 && inner_unit(step.out) && step.out.shape[step.out.rank - 1] == w.N,
        "gemm: out must be [rows, N], the last contiguous");
@@ -227,7 +246,18 @@ void Plan::add(RowStep step) {
   rows_.push_back(step);
 }
 
+void Plan::add(ConvertStep step) {
+  need(step.out.buffer >= 0 && step.out.buffer < static_cast<int>(buffers_.size()), "convert: no such buffer");
+  const bool widens = buffers_[step.out.buffer].item == Item::f32;
+  check(step.out, "convert out", true, !widens);
+  check(step.x, "convert x", false, widens);
+  need(step.x.rank == step.out.rank && same_shape(step.out, step.x, step.out.rank), "convert: shapes differ");
+  steps_.push_back({Kind::convert, converts_.size()});
+  converts_.push_back(step);
+}
+
 Run::Run(const Plan& plan, std::int64_t streams, const Outside& outside) : plan_(plan), streams_(streams) {
+  need(plan.sealed_, "the plan is not sealed");
   need(streams >= 1 && streams <= kMostStreams, "the number of streams cannot be");
   need(plan.arena_ <= std::numeric_limits<std::int64_t>::max() / (streams * 8), "too much scratch");
   arena_ = Array<float>(plan.arena_ * streams + 16);
@@ -252,6 +282,7 @@ Run::Run(const Plan& plan, std::int64_t streams, const Outside& outside) : plan_
   for (const GemmStep& s : plan.gemms_) bind(s);
   for (const TapsStep& s : plan.taps_) bind(s);
   for (const RowStep& s : plan.rows_) bind(s);
+  for (const ConvertStep& s : plan.converts_) bind(s);
   std::size_t most = 1;
   for (const BoundGemm& g : gemms_) most = std::max(most, g.at.size() * g.rows);
   pointers_ = Array<float*>(most);
@@ -356,7 +387,27 @@ void Run::bind(const RowStep& s) {
   rows_.push_back(made);
 }
 
+void Run::bind(const ConvertStep& s) {
+  BoundConvert made{};
+  made.at[0] = {s.out.buffer, s.out.offset};
+  made.at[1] = {s.x.buffer, s.x.offset};
+  const Item out = plan_.buffers_[s.out.buffer].item;
+  made.widens = out == Item::f32;
+  made.item = made.widens ? plan_.buffers_[s.x.buffer].item : out;
+  made.loop = collapse({&s.out, &s.x}, s.out.rank, true);
+  converts_.push_back(made);
+}
+
 namespace {
+
+// Bytes and floats from any stride; of the same values, whole numbers in the bytes' range.
+template <class To, class From>
+void convert(const From* x, std::int64_t xs, To* out, std::int64_t os, std::int64_t n) {
+  if (xs == 1 && os == 1)
+    for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<To>(static_cast<std::int32_t>(x[i]));
+  else
+    for (std::int64_t i = 0; i < n; ++i) out[i * os] = static_cast<To>(static_cast<std::int32_t>(x[i * xs]));
+}
 
 // Calls f(offsets) for every index of the loop's outer axes.
 template <class L, class F>
@@ -391,7 +442,7 @@ void Run::run(const BoundMap& m, float* const* base) const {
 
 void Run::run(const BoundGemm& m, float* const* base) {
   const GemmStep& s = *m.step;
-  const Weights16& w = plan_.weights_[s.weights];
+  const PackedPanels& w = plan_.weights_[s.weights];
   for (std::size_t i = 0; i < m.at.size(); ++i) {
     float* const first = base[m.at[i].buffer] + m.at[i].offset;
     float** to = pointers_.get() + i * m.rows;
@@ -403,7 +454,8 @@ void Run::run(const BoundGemm& m, float* const* base) {
   }
   const std::int64_t parts = static_cast<std::int64_t>(s.parts.size());
   float* const* const out = pointers_.get() + parts * m.rows;
-  step_table().gemm({pointers_.get(), w.widths.data(), parts, m.rows, w.K, w.N, w.data.get(), w.half, w.bias.get(),
+  step_table().gemm({pointers_.get(), w.widths.data(), parts, m.rows, w.K, w.N, plan_.pool_.get() + w.data, w.half,
+                     reinterpret_cast<const float*>(plan_.pool_.get() + w.bias),
                      s.act, s.alpha, out, s.residual.buffer < 0 ? nullptr : out + m.rows});
 }
 
@@ -429,14 +481,45 @@ void Run::run(const BoundRow& m, float* const* base) const {
   });
 }
 
+void Run::run(const BoundConvert& m, float* const* base) const {
+  float* const out = base[m.at[0].buffer];
+  float* const x = base[m.at[1].buffer];
+  const auto& s = m.loop.inner_stride;
+  const auto go = [&](auto* to, const auto* from) {
+    visit(m.loop, [&](const auto& o) {
+      convert(from + m.at[1].offset + o[1], s[1], to + m.at[0].offset + o[0], s[0], m.loop.inner);
+    });
+  };
+  const bool plain = m.item == Item::u8;
+  if (m.widens) plain ? go(out, reinterpret_cast<const std::uint8_t*>(x)) : go(out, reinterpret_cast<const std::int8_t*>(x));
+  else plain ? go(reinterpret_cast<std::uint8_t*>(out), x) : go(reinterpret_cast<std::int8_t*>(out), x);
+}
+
+void Run::run(const Step& s, float* const* base) {
+  switch (s.kind) {
+    case Kind::map: return run(maps_[s.at], base);
+    case Kind::gemm: return run(gemms_[s.at], base);
+    case Kind::taps: return run(taps_[s.at], base);
+    case Kind::row: return run(rows_[s.at], base);
+    case Kind::convert: return run(converts_[s.at], base);
+  }
+}
+
 void Run::step(int side) {
   float* const* const base = base_[side & 1].data();
-  for (const Step& s : steps_) switch (s.kind) {
-      case Kind::map: run(maps_[s.at], base); break;
-      case Kind::gemm: run(gemms_[s.at], base); break;
-      case Kind::taps: run(taps_[s.at], base); break;
-      case Kind::row: run(rows_[s.at], base); break;
-    }
+  for (const Step& s : steps_) run(s, base);
+}
+
+std::vector<std::pair<Kind, std::int64_t>> Run::profile(int side) {
+  using Clock = std::chrono::steady_clock;
+  float* const* const base = base_[side & 1].data();
+  std::vector<std::pair<Kind, std::int64_t>> spent;
+  for (const Step& s : steps_) {
+    const auto begin = Clock::now();
+    run(s, base);
+    spent.emplace_back(s.kind, std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count());
+  }
+  return spent;
 }
 
 }  // namespace ossicle::native

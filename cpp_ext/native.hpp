@@ -21,10 +21,13 @@ constexpr std::int64_t kMostStreams = 1 << 16;
 
 enum class Home : int { constant, scratch, state_in, state_out, input, output };
 
+enum class Item : int { f32, u8, i8 };  // bytes only outside: steps convert them
+
 struct Buffer {
   Home home;
-  std::int64_t size;   // floats of one stream; of all streams for a constant
+  std::int64_t size;   // items of one stream; of all streams for a constant
   std::int64_t place;  // scratch: floats before it in the arena; outside: which array of its kind
+  Item item = Item::f32;
 };
 
 // Strided floats of one stream.
@@ -35,12 +38,12 @@ struct View {
   std::array<std::int64_t, kRank> shape{}, stride{};
 };
 
-struct Weights16 {  // [K, N] in panels of 64 columns: [N / 64][K][64], the last panel narrower, in sixteens
-  std::int64_t K = 0, N = 0;
-  bool half = false;  // bf16 in pairs of K
-  std::vector<std::int64_t> widths;
-  Array<unsigned char> data;
-  Array<float> bias;  // [N rounded up to 16]
+// [K, N] in panels of 64 columns, [N / 64][K][64], the last one narrower by sixteens; bf16 lie in pairs of K.
+struct PackedPanels {
+  std::int64_t K, N;
+  bool half;
+  std::vector<std::int64_t> widths;  // of the parts of a row
+  std::size_t data, bias;            // where they begin in the pool, in bytes; bias [N rounded up to 16]
 };
 
 struct MapStep {
@@ -66,7 +69,11 @@ struct RowStep {  // one row in, one row or one number out
   View out, x, scale, bias;
 };
 
-enum class Kind : int { map, gemm, taps, row };
+struct ConvertStep {  // between a buffer of bytes and one of floats, that hold whole numbers in range
+  View out, x;
+};
+
+enum class Kind : int { map, gemm, taps, row, convert };
 struct Step {
   Kind kind;
   std::size_t at;
@@ -75,7 +82,7 @@ struct Step {
 class Plan {
  public:
   // All adders throw std::invalid_argument with the reason.
-  int add_buffer(Home home, std::int64_t size, std::int64_t place);
+  int add_buffer(Home home, std::int64_t size, std::int64_t place, Item item = Item::f32);
   int add_constant(const float* values, std::int64_t size);
   std::size_t add_weights(const float* rows, std::int64_t K, std::int64_t N, const float* bias,
                           const std::vector<std::int64_t>& widths, bool half);
@@ -83,6 +90,9 @@ class Plan {
   void add(GemmStep step);
   void add(TapsStep step);
   void add(RowStep step);
+  void add(ConvertStep step);
+
+  void seal();  // no more is added; all weights now lie together, in the order of their use
 
   const std::vector<Buffer>& buffers() const { return buffers_; }
   std::int64_t arena() const { return arena_; }  // floats of scratch for one stream
@@ -90,17 +100,21 @@ class Plan {
 
  private:
   friend class Run;
-  void check(const View& v, const char* what, bool written) const;
+  void check(const View& v, const char* what, bool written, bool bytes = false) const;
 
   std::vector<Buffer> buffers_;
   std::vector<Array<float>> constants_;
-  std::vector<Weights16> weights_;
+  std::vector<PackedPanels> weights_;
+  std::vector<unsigned char> packed_;  // until sealed
+  Array<unsigned char> pool_;
   std::vector<Step> steps_;
   std::vector<MapStep> maps_;
   std::vector<GemmStep> gemms_;
   std::vector<TapsStep> taps_;
   std::vector<RowStep> rows_;
+  std::vector<ConvertStep> converts_;
   std::int64_t arena_ = 0;
+  bool sealed_ = false;
 };
 
 // Where the arrays outside lie: one pointer each, for `streams` streams in order.
@@ -111,11 +125,13 @@ struct Outside {
 
 class Run {
  public:
-  // `plan` and the arrays must outlive the run.
+  // `plan`, sealed, and the arrays must outlive the run.
   Run(const Plan& plan, std::int64_t streams, const Outside& outside);
   // Reads the states of `side` (0 or 1) and writes those of the other.
   void step(int side);
   void poison();  // scratch becomes NaN, as tests want it
+  // One step with the nanoseconds of each of the plan's steps, in order.
+  std::vector<std::pair<Kind, std::int64_t>> profile(int side);
 
  private:
   struct Loop {  // dimensions outside the innermost, largest first
@@ -157,16 +173,26 @@ class Run {
     std::int64_t width, x_stride;
   };
 
+  struct BoundConvert {
+    std::array<At, 2> at;  // out, x
+    Item item;
+    bool widens;
+    Loop loop;
+  };
+
   std::int64_t stream_stride(int buffer) const;
   Loop collapse(const std::vector<const View*>& views, int dims, bool keep_inner) const;
   void bind(const MapStep&);
   void bind(const GemmStep&);
   void bind(const TapsStep&);
   void bind(const RowStep&);
+  void bind(const ConvertStep&);
   void run(const BoundMap&, float* const* base) const;
   void run(const BoundGemm&, float* const* base);
   void run(const BoundTaps&, float* const* base);
   void run(const BoundRow&, float* const* base) const;
+  void run(const BoundConvert&, float* const* base) const;
+  void run(const Step&, float* const* base);
 
   const Plan& plan_;
   std::int64_t streams_;
@@ -177,6 +203,7 @@ class Run {
   std::vector<BoundGemm> gemms_;
   std::vector<BoundTaps> taps_;
   std::vector<BoundRow> rows_;
+  std::vector<BoundConvert> converts_;
   Array<float*> pointers_;
 };
 

@@ -28,6 +28,8 @@ TOLERANCE: Final[dict[tuple[str, str], float]] = {
     ("sampler", "float16"): 2e-3,
     ("rvq.decode", "float32"): 2e-7,
     ("kmeans.fit", "float32"): 1e-5,
+    ("step", "float32"): 5e-5,  # a whole graph against ONNX Runtime, states of several hops on
+    ("step", "bfloat16"): 4e-2,  # weights alone
 }
 
 

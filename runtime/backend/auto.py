@@ -1,0 +1,43 @@
+"""Backend ``auto``: each graph where it runs best, native where it can, else ONNX Runtime.
+
+Nothing is hidden: what was chosen, and why a graph is not native, stands in ``chosen`` and
+``reasons``; commands and status pages show it.
+"""
+
+from __future__ import annotations
+
+from ossicle.runtime.backend.base import LoadedGraph
+from ossicle.runtime.backend.native import NativeBackend
+from ossicle.runtime.backend.ort import OrtBackend
+from ossicle.runtime.bundle import Bundle
+from ossicle.runtime.errors import BackendError
+
+
+class AutoBackend:
+    """Asks the native executor first."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.chosen: dict[str, str] = {}  # backend by graph
+        self.reasons: dict[str, str] = {}  # why a graph is not native
+        self._native, self._ort = NativeBackend(), OrtBackend(threads=threads)
+
+    @property
+    def name(self) -> str:
+        """The backends in use, as ``native`` or ``native+ort``; ``auto`` before the first graph."""
+        return "+".join(sorted(set(self.chosen.values()))) or "auto"
+
+    def load(self, bundle: Bundle, graph: str) -> LoadedGraph:
+        """Load one graph where it runs best.
+
+        Raises:
+            BackendError: neither can run it.
+        """
+        loaded: LoadedGraph
+        try:
+            loaded = self._native.load(bundle, graph)
+            self.chosen[graph] = self._native.name
+        except BackendError as error:
+            self.reasons[graph] = str(error)
+            loaded = self._ort.load(bundle, graph)
+            self.chosen[graph] = self._ort.name
+        return loaded
