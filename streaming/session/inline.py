@@ -106,14 +106,15 @@ class InlineEngine:
         return InlineLease(task, model, on_events, restore)
 
     def model(self, name: str) -> Model:
-        """Return the model called ``name``, loading it the first time."""
+        """Return the model called ``name``, or in the bundle at that path; loads it once."""
         if name not in self._models:
-            self._models[name] = self._load(name)
+            model = self._load(name)
+            self._models[name] = self._models[model.name] = model
         return self._models[name]
 
     def models(self) -> list[Model]:
         """Return what was loaded so far."""
-        return list(self._models.values())
+        return list({id(model): model for model in self._models.values()}.values())
 
     def figures(self) -> EngineFigures:
         """Return the figures of an idle engine."""

@@ -48,6 +48,7 @@ class Output:
             self._stream.write(data)
             self._stream.flush()
         except (OSError, ValueError) as error:  # ValueError: a stream closed by its owner
+            self.end()
             raise CaptionError(
                 f"captions cannot be written to {self.name}: {error}; free space or choose "
                 "another place"
