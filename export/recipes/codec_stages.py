@@ -25,7 +25,7 @@ from ossicle.export.recipes.common.augment import draw
 from ossicle.export.recipes.common.corpus import HOP, PCM, Clip, Corpus, Pool, to_float
 from ossicle.export.recipes.common.loop import Progress
 from ossicle.export.recipes.common.quantiser import ResidualBooks
-from ossicle.export.recipes.common.teacher import INSIDE, LyraTeacher
+from ossicle.export.recipes.common.teacher import INSIDE, WIDTH, LyraTeacher
 
 SCALE = 5.2  # about the teacher's standard deviation a feature
 LAYERS = (3, 6, 12)
@@ -65,10 +65,10 @@ def hear(
     pcm = np.concatenate(
         [c.pcm[k.start : k.start + k.length].reshape(-1, HOP) for c, ks in parts for k in ks]
     )
-    if not file.exists():
-        rows = [teacher.features(c.audio(k)) for c, ks in parts for k in ks]
-        np.savez(file, features=np.concatenate(rows))
-    raw = np.load(file)["features"]
+    raw = np.load(file)["features"] if file.exists() else np.zeros((0, WIDTH), np.float32)
+    if len(raw) != len(pcm):  # not heard yet, or another choice of clips
+        raw = np.concatenate([teacher.features(c.audio(k)) for c, ks in parts for k in ks])
+        np.savez(file, features=raw)
     features = np.asarray((raw - raw.mean(axis=0)) / SCALE, np.float32)
     none = Lessons(pcm, features, np.zeros(len(pcm), np.int64), features, {}, features[:0])
     if books is None:
@@ -191,6 +191,20 @@ def waveform_terms(audio: Tensor, out: Tensor, rng: np.random.Generator) -> Term
     return terms
 
 
+def fit_books(
+    codec: torch.nn.Module, pools: list[Pool], rng: np.random.Generator, batches: int = 70
+) -> None:
+    """Fits the codec's books by k-means to its latents of augmented audio."""
+    latents = []
+    for _ in range(batches):
+        audio = torch.from_numpy(draw(pools, 16, 80 * HOP, rng)[0])
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            latents.append(codec.encode(audio))  # type: ignore[operator]
+    flat = torch.cat(latents).reshape(-1, latents[0].shape[2])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    codec.books.fit(flat, generator)  # type: ignore[union-attr,operator]
+
+
 class Finish:
     """Loss 4: the decoder on the codec's own codes; the encoder and the books stay as they are."""
 
@@ -198,17 +212,6 @@ class Finish:
         self.codec, self.lessons, self.pools = codec, lessons, pools
         codec.encoder.requires_grad_(False)
         self.taught, self.free, self.hops, self.skip = 8, 5, 64, 6
-
-    def fit_books(self, rng: np.random.Generator, batches: int = 70) -> None:
-        """Books by k-means on the latents of augmented audio."""
-        latents = []
-        for _ in range(batches):
-            audio = torch.from_numpy(draw(self.pools, 16, 80 * HOP, rng)[0])
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                latents.append(self.codec.encode(audio))  # type: ignore[operator]
-        flat = torch.cat(latents).reshape(-1, latents[0].shape[2])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        self.codec.books.fit(flat, generator)  # type: ignore[union-attr,operator]
 
     def __call__(self, rng: np.random.Generator, progress: Progress) -> tuple[Tensor, Terms]:
         rows = self.lessons.items(self.taught, self.hops, rng)

@@ -25,8 +25,8 @@ from ossicle.streaming.codec.jitter import Frame
 from ossicle.streaming.codec.noise import comfort_noise
 from ossicle.streaming.codec.packet import Noise
 
-HOLD = 3  # missing frames that keep the decoder's full output
-FADE = 4  # frames from full output to noise
+HOLD = 3  # missing hops that keep the decoder's full output
+FADE = 4  # hops from full output to noise
 
 
 def repeats(manifest: Manifest) -> bool:

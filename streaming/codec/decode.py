@@ -16,23 +16,34 @@ from ossicle.runtime.errors import PacketError
 from ossicle.runtime.task import AudioEvent, Event, GapEvent, Hop, NoticeEvent
 from ossicle.streaming.codec.concealment import HOLD, ConcealmentState, conceal, repeats
 from ossicle.streaming.codec.jitter import MAX_GAP, Frame, JitterRing, JitterState
-from ossicle.streaming.codec.layout import codec_program, layout_of
+from ossicle.streaming.codec.layout import codec_program, frames_per_hop, layout_of
 from ossicle.streaming.codec.packet import Codes, Noise, read
 
 REPORT_FRAMES = 50  # between reports of loss
 OPTIONS = ("layers", "samples")
+CODED = -2  # level of a hop that is not silent
 
 
 @snapshot.record("codec.Due")
 @dataclass(slots=True)
 class Due:
-    """What is known of a frame that the model has not decoded yet."""
+    """What is known of a hop that the model has not decoded yet."""
 
-    index: int
-    lost: bool = False
-    noise_level: int = -1
+    index: int  # of its first frame
+    lost: bool = False  # all of it
+    noise_level: int = -1  # of the silence it is; below 0: it is none
     noise_bands: tuple[int, ...] = ()
     jumped_from: int = -1  # first frame of the hole before it
+
+
+@snapshot.record("codec.Filling")
+@dataclass(slots=True)
+class Filling:
+    """A hop of several frames of which some are there."""
+
+    codes: Codes  # [K, frames]
+    due: Due
+    fresh: bool = False  # the decoder's memory begins anew
 
 
 @snapshot.record("codec.DecodeState")
@@ -48,6 +59,7 @@ class DecodeState:
     jumped_from: int = -1
     last: Codes | None = None  # [K, 1] of the last frame that was there, where it is repeated
     repeated: int = 0  # frames in a row
+    filling: Filling | None = None  # where a hop is several frames
     ended: bool = False
     reported: int = 0  # frames at the last report of loss
     reported_missing: int = 0
@@ -60,6 +72,9 @@ class DecodeTask:
     :mod:`ossicle.streaming.codec.concealment` defines it. A hole of more than a second is not
     concealed but reported as a :class:`GapEvent`. Once a second with loss a notice ``loss`` says
     how much, for the sender to be steered by.
+
+    A model whose hop is several frames (EnCodec: 8) is stepped when the last of them has left the
+    ring; frames of it that are missing are decoded from zero features.
 
     Args:
         bundle: with a program ``decode``.
@@ -89,6 +104,7 @@ class DecodeTask:
         self.model = manifest.name
         self.manifest = manifest
         self.layout = layout_of(bundle)
+        self.per_hop = frames_per_hop(manifest)
         self.output_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
         self.ring = JitterRing(delay)
         self.strict, self.first = strict, first
@@ -96,7 +112,7 @@ class DecodeTask:
         self._repeats = repeats(manifest)
         self._layers = self.layout.layers if layers is None else self.layout.check(layers)
         self._samples = -1 if samples is None else samples
-        self.latency = delay * self.layout.hop + manifest.delay
+        self.latency = (delay + self.per_hop - 1) * self.layout.hop + manifest.delay
 
     def open(self) -> DecodeState:
         """Return the state of a stream of which nothing was received."""
@@ -124,7 +140,7 @@ class DecodeTask:
     def take(
         self, state: DecodeState, hop: Hop, outputs: Mapping[str, NDArray[Any]]
     ) -> list[Event]:
-        """Return the samples of one frame, concealed where it was missing."""
+        """Return the samples of one hop, concealed where it was missing."""
         due = state.due.pop(0)
         heard = conceal(state.concealment, _frame(due), outputs[self._sink])
         events: list[Event] = []
@@ -133,7 +149,7 @@ class DecodeTask:
             lost = max(due.jumped_from * self.layout.hop - self.manifest.delay, 0)
             events.append(GapEvent(lost, max(begin, 0), "packets lost for over a second"))
         low = max(-begin, 0)
-        high = self.layout.hop
+        high = self.manifest.hop
         if state.samples >= 0:
             high = min(high, state.samples - begin)
         if high > low:
@@ -153,7 +169,7 @@ class DecodeTask:
             whole = -(-(state.samples + self.manifest.delay) // self.layout.hop)
             for _ in range(min(whole - state.ring.next, MAX_GAP)):
                 frames.append(self.ring.pull(state.ring))
-        return self.due(state, frames)
+        return self.due(state, frames) + self._ready(state)
 
     def end(self, state: DecodeState) -> list[Event]:
         """Return what became of every frame."""
@@ -179,7 +195,7 @@ class DecodeTask:
         return []
 
     def pull(self, state: DecodeState) -> list[Hop]:
-        """Return the hop of the next frame, whether it is there or not: a clock has asked."""
+        """Return the hop that the next frame completes, be it there or not: a clock has asked."""
         return self.due(state, [self.ring.pull(state.ring)])
 
     def due(self, state: DecodeState, frames: list[Frame]) -> list[Hop]:
@@ -187,22 +203,47 @@ class DecodeTask:
         hops = []
         for frame in frames:
             if frame.kind == "jump":
+                hops += self._ready(state)
                 state.jumped_from = frame.index
                 continue
-            due = Due(frame.index, frame.kind == "lost", jumped_from=state.jumped_from)
-            if frame.noise is not None:
-                due.noise_level, due.noise_bands = frame.noise.level, frame.noise.bands
-            state.due.append(due)
-            codes = np.full((self.layout.layers, 1), -1, np.int32)
-            heard = self._heard(state, frame)
-            if heard is not None:
-                count = min(state.layers, heard.shape[0])
-                codes[:count] = heard[:count]
-            begin = frame.index * self.layout.hop
-            fresh = frame.reset or state.jumped_from >= 0
-            hops.append(Hop({self._source: codes}, begin, begin + self.layout.hop, fresh))
-            state.jumped_from = -1
+            at = frame.index % self.per_hop
+            first = frame.index - at
+            if state.filling is not None and state.filling.due.index != first:
+                hops += self._ready(state)
+            if state.filling is None:
+                codes = np.full((self.layout.layers, self.per_hop), -1, np.int32)
+                state.filling = Filling(codes, Due(first, True))
+            self._fill(state, state.filling, at, frame)
+            if at == self.per_hop - 1:
+                hops += self._ready(state)
         return hops
+
+    def _fill(self, state: DecodeState, filling: Filling, at: int, frame: Frame) -> None:
+        """Put one frame into its hop, which is lost if all of it is, silent if none is coded."""
+        due, jumped = filling.due, state.jumped_from >= 0
+        filling.fresh |= frame.reset or jumped
+        if jumped:
+            due.jumped_from = state.jumped_from
+        if frame.kind == "coded":
+            due.lost, due.noise_level, due.noise_bands = False, CODED, ()
+        elif frame.noise is not None and due.noise_level != CODED:
+            due.lost = False
+            due.noise_level, due.noise_bands = frame.noise.level, frame.noise.bands
+        heard = self._heard(state, frame)
+        if heard is not None:
+            count = min(state.layers, heard.shape[0])
+            filling.codes[:count, at] = heard[:count, 0]
+        state.jumped_from = -1
+
+    def _ready(self, state: DecodeState) -> list[Hop]:
+        """Return the hop that is filling, if there is one."""
+        filling, state.filling = state.filling, None
+        if filling is None:
+            return []
+        state.due.append(filling.due)
+        begin = filling.due.index * self.layout.hop
+        inputs = {self._source: filling.codes}
+        return [Hop(inputs, begin, begin + self.manifest.hop, filling.fresh)]
 
     def _heard(self, state: DecodeState, frame: Frame) -> Codes | None:
         """Return the codes to decode for ``frame``: its own, repeated ones, or none."""

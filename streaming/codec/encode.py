@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from ossicle.runtime.audio import AudioFormat, Chunk, Samples, check, scrub
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import AudioError, PacketError
 from ossicle.runtime.task import Event, Hop, NoticeEvent, PacketEvent
-from ossicle.streaming.codec.layout import codec_program, layout_of
+from ossicle.streaming.codec.layout import codec_program, frames_per_hop, layout_of
 from ossicle.streaming.codec.noise import SilenceDetector, SilenceState
 from ossicle.streaming.codec.onwire import Wire, frames_per_message
 from ossicle.streaming.codec.packet import MAX_FRAMES, Noise
@@ -31,6 +32,7 @@ OPTIONS = ("kbps", "layers", "frames", "loss")
 class Pending:
     """What is known of a hop that the model has not encoded yet."""
 
+    frames: int = 1  # of it that are sent
     skip_to: int = -1  # frame that it is, where frames before it were never heard
     noise_level: int = -1  # it need not be sent: what it sounds like
     noise_bands: tuple[int, ...] = ()
@@ -49,7 +51,7 @@ class EncodeState:
     layers: int = 0  # fixed by the caller; 0: by rate
     origin: int = -1  # index of the first sample; -1: nothing came
     fed: int = 0  # samples since then, gaps included
-    hops: int = 0  # frames that went to the model, gaps included
+    hops: int = 0  # hops that went to the model, gaps included
     skip: bool = False  # the next hop comes after a gap
     pending: list[Pending] = field(default_factory=list)
     packets: int = 0
@@ -61,6 +63,9 @@ class EncodeState:
 class EncodeTask:
     """Encodes with any codec bundle; output frame ``i`` holds input samples ``i * hop`` on.
 
+    A model whose hop is several frames (EnCodec: 8) gives them one by one; packets neither know
+    nor show it.
+
     The stream ends with as many frames as the decoder needs to give every sample back. Gaps of
     up to a second are encoded as silence, longer ones skipped: time is kept either way. NaN and
     Inf are silenced before they reach the model.
@@ -70,7 +75,7 @@ class EncodeTask:
         kbps: target rate; on the wire, headers included, if ``wire`` is given, else of the codes.
             None: every layer.
         layers: fixed number of layers instead of a rate.
-        frames: per packet; None: as many as ``budget_ms`` allows, else one.
+        frames: per packet; None: as many as ``budget_ms`` allows, else one hop of the model.
         budget_ms: from a sample to its being heard, in all; the network is taken to need
             ``NETWORK_MS`` of it, the receiver one frame of waiting.
         wire: what every packet costs beside its bytes.
@@ -96,6 +101,7 @@ class EncodeTask:
         self.model = manifest.name
         self.manifest = manifest
         self.layout = layout_of(bundle)
+        self.per_hop = frames_per_hop(manifest)
         self.input_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
         self.wire = wire
         self._source, self._sink = line.inputs[0].name, line.outputs[0].name
@@ -107,7 +113,8 @@ class EncodeTask:
             "frames": self._packet_frames(budget_ms) if frames is None else _frames(frames),
             "layers": 0 if layers is None else self.layout.check(layers),
         }
-        self.latency = self._first["frames"] * self.layout.hop - 1
+        count = self._first["frames"]
+        self.latency = self.layout.hop * (count + self.per_hop - math.gcd(count, self.per_hop)) - 1
 
     def open(self) -> EncodeState:
         """Return the state of a stream that has not begun."""
@@ -157,19 +164,28 @@ class EncodeTask:
         sent: list[Sent] = []
         if about.skip_to >= 0:
             sent += self._sender.skip(state.sender, about.skip_to, state.plan)
-        if about.noise_level >= 0:
-            noise = Noise(about.noise_level, about.noise_bands)
-            sent += self._sender.silence(state.sender, noise, state.plan)
-        else:
-            sent += self._sender.push(state.sender, outputs[self._sink], state.plan)
+        codes = outputs[self._sink]
+        for at in range(about.frames):
+            if about.noise_level >= 0:
+                noise = Noise(about.noise_level, about.noise_bands)
+                sent += self._sender.silence(state.sender, noise, state.plan)
+            else:
+                sent += self._sender.push(state.sender, codes[:, at : at + 1], state.plan)
         return self._events(state, sent)
+
+    def frames(self, state: EncodeState) -> int:
+        """How many frames the hops so far make; at the end without those behind the audio."""
+        count = state.hops * self.per_hop
+        if not state.ended:
+            return count
+        return min(count, -(-(state.fed + self.manifest.delay) // self.layout.hop))
 
     def flush(self, state: EncodeState) -> list[Hop]:
         """Return the hops that bring every sample out of the decoder."""
         if state.ended:
             return []
         state.ended = True
-        size = self.layout.hop
+        size = self.manifest.hop
         needed = -(-(state.fed + self.manifest.delay) // size) if state.fed else 0
         room = (needed - state.hops) * size - state.held.shape[1]
         return self._cut(state, np.zeros((state.held.shape[0], room), np.float32), count=False)
@@ -181,7 +197,7 @@ class EncodeTask:
         overhead = 0 if self.wire is None else self.wire.overhead_bytes
         fields = {
             "samples": max(state.fed, 0),
-            "frames": state.hops,
+            "frames": self.frames(state),
             "packets": state.packets,
             "payload_kbps": state.payload_bits / seconds / 1000,
             "wire_kbps": 8 * (state.packet_bytes + overhead * state.packets) / seconds / 1000,
@@ -227,10 +243,11 @@ class EncodeTask:
 
     def _packet_frames(self, budget_ms: float | None) -> int:
         if budget_ms is None:
-            return 1
+            return self.per_hop
         hop_ms = 1000.0 / self.layout.frame_rate
         delay_ms = self.input_format.duration_ms(self.manifest.delay)
-        return frames_per_message(budget_ms, hop_ms, delay_ms + hop_ms + NETWORK_MS)
+        most = frames_per_message(budget_ms, hop_ms, delay_ms + hop_ms + NETWORK_MS)
+        return max(most // self.per_hop, 1) * self.per_hop
 
     def _replan(self, state: EncodeState) -> None:
         plan = self._rate.plan(state.rate)
@@ -240,16 +257,16 @@ class EncodeTask:
         self, state: EncodeState, position: int, samples: Samples
     ) -> tuple[list[Hop], Samples]:
         """End the hop that is filling and go on in the one that holds ``position``."""
-        size, filled = self.layout.hop, state.held.shape[1]
+        size, filled = self.manifest.hop, state.held.shape[1]
         tail = np.zeros((state.held.shape[0], size - filled), np.float32)
         hops = self._cut(state, tail) if filled else []
-        frame, lead = divmod(position, size)
-        state.hops, state.fed, state.skip = frame, frame * size, True
+        hop, lead = divmod(position, size)
+        state.hops, state.fed, state.skip = hop, hop * size, True
         zeros = np.zeros((samples.shape[0], lead), np.float32)
         return hops, np.concatenate([zeros, samples], axis=1)
 
     def _cut(self, state: EncodeState, samples: Samples, count: bool = True) -> list[Hop]:
-        size = self.layout.hop
+        size = self.manifest.hop
         state.fed += samples.shape[1] if count else 0
         signal = np.concatenate([state.held, samples], axis=1) if state.held.size else samples
         whole = signal.shape[1] // size
@@ -257,15 +274,16 @@ class EncodeTask:
         return [self._hop(state, signal[:, i * size : (i + 1) * size]) for i in range(whole)]
 
     def _hop(self, state: EncodeState, samples: Samples) -> Hop:
-        about = Pending(skip_to=state.hops if state.skip else -1)
+        start = state.origin + state.hops * self.manifest.hop
+        first = self.frames(state)
+        state.hops += 1
+        about = Pending(self.frames(state) - first, first if state.skip else -1)
         noise = None if self._silence is None else self._silence.step(state.silence, samples)
         if noise is not None:
             about.noise_level, about.noise_bands = noise.level, noise.bands
         state.pending.append(about)
-        start = state.origin + state.hops * self.layout.hop
         inputs = {self._source: np.ascontiguousarray(samples)}
-        hop = Hop(inputs, start, start + self.layout.hop, state.skip)
-        state.hops += 1
+        hop = Hop(inputs, start, start + self.manifest.hop, state.skip)
         state.skip = False
         return hop
 

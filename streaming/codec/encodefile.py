@@ -58,7 +58,7 @@ def encode_file(
             runner.name, identity(runner.manifest), task.layout, runner.manifest.delay, form.rate_hz
         )
         resampler = Resampler(form, task.input_format)
-        job = _Encoding(InlineRun(task, runner), ContainerWriter(head, sink), resampler)
+        job = _Encoding(task, InlineRun(task, runner), ContainerWriter(head, sink), resampler)
         total = None if source.total is None else source.total / form.rate_hz
         taken = 0
         for run in source.runs:
@@ -73,6 +73,7 @@ def encode_file(
 class _Encoding:
     """One file on its way in."""
 
+    task: EncodeTask
     run: InlineRun
     writer: ContainerWriter
     resampler: Resampler
@@ -92,7 +93,7 @@ class _Encoding:
         self._encode(self.resampler.flush(self.resampled))
         self._write(self.run.finish())
         layout = self.writer.head.layout
-        frames = self.run.state.hops
+        frames = self.task.frames(self.run.state)
         self.writer.close(self.samples, taken)
         seconds = taken / self.resampler.input.rate_hz
         spent = max(seconds, layout.hop / layout.sample_rate_hz)

@@ -14,6 +14,7 @@ from ossicle.runtime.errors import BundleError, PacketError
 from ossicle.runtime.manifest import Manifest, Program
 
 MAX_LAYERS = 63  # six bits of the packet header
+MAX_PER_HOP = 16  # frames that a packet holds
 MAX_BOOK = 65_536  # codes in one layer: 16 bits
 
 
@@ -93,13 +94,34 @@ def layout_of(bundle: Bundle) -> CodeLayout:
             f"{manifest.name}: no codebooks: neither an rvq_decode operator in the program "
             "'decode' nor extra['codec']['books']; is this a codec bundle?"
         )
-    shape = codec_program(manifest, "decode").inputs[0].shape
-    if shape != (len(books), 1):
+    per_hop = frames_per_hop(manifest)
+    if codec_program(manifest, "decode").inputs[0].shape[0] != len(books):
         raise BundleError(
-            f"{manifest.name}.decode takes codes of shape {shape}; one frame a hop, "
-            f"{(len(books), 1)}, expected"
+            f"{manifest.name}.decode takes codes of shape "
+            f"{codec_program(manifest, 'decode').inputs[0].shape}, but has {len(books)} books; "
+            "one row of codes a book expected"
         )
-    return CodeLayout(books, manifest.hop, manifest.sample_rate_hz)
+    return CodeLayout(books, manifest.hop // per_hop, manifest.sample_rate_hz)
+
+
+def frames_per_hop(manifest: Manifest) -> int:
+    """How many codec frames one step of the model takes or gives: 1, or 8 for EnCodec.
+
+    Raises:
+        BundleError: codes that are no whole frames, or more in a hop than a packet holds.
+    """
+    shape = codec_program(manifest, "decode").inputs[0].shape
+    if codec_program(manifest, "encode").outputs[0].shape != shape:
+        raise BundleError(
+            f"{manifest.name} gives codes of shape "
+            f"{codec_program(manifest, 'encode').outputs[0].shape} and takes {shape}"
+        )
+    if len(shape) != 2 or not 1 <= shape[1] <= MAX_PER_HOP or manifest.hop % shape[1]:
+        raise BundleError(
+            f"{manifest.name} has codes of shape {shape} for a hop of {manifest.hop} samples; "
+            f"[layers, frames] with 1 to {MAX_PER_HOP} frames of whole samples expected"
+        )
+    return int(shape[1])
 
 
 def identity(manifest: Manifest) -> bytes:

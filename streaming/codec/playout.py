@@ -57,6 +57,8 @@ class Playout:
     without moving on, so the delay grows instead of everything after being late; drift control
     brings it back, and beyond ``SPARE_FRAMES`` too many the oldest frames are dropped.
 
+    Where the model's hop is several frames, it moves on in any case.
+
     Args:
         model: a codec.
         delay: target in frames.
@@ -122,14 +124,14 @@ class Playout:
                 self._decode(state, memory, hop)
             state.dropped += 1
             waiting -= 1
-        if waiting > 0 or ring.next < ring.noise_until:
+        if waiting > 0 or ring.next < ring.noise_until or self.task.per_hop > 1:
             hops = self.task.pull(state.task)
         else:
             hops = self.task.due(state.task, [Frame(ring.next, "lost")])
             state.stalled += 1
         self._review(state, max(waiting - 1, 0))
-        parts = [self._decode(state, memory, hop) for hop in hops]
-        return np.concatenate(parts, axis=1)
+        none = np.zeros((self.task.output_format.channels, 0), np.float32)
+        return np.concatenate([none, *(self._decode(state, memory, h) for h in hops)], axis=1)
 
     def _decode(self, state: PlayoutState, memory: ModelState, hop: Hop) -> Samples:
         if hop.discont:

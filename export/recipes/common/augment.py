@@ -1,4 +1,4 @@
-"""Cheap variety for waveform models: speed, level, mixtures, rooms. All seeded by the caller."""
+"""Cheap variety for waveform models: speed, level, mixtures, colour. All seeded by the caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ossicle.export.recipes.common.corpus import HOP, PCM, RATE_HZ, Pool, Samples
 
-SPEEDS = (0.86, 0.93, 1.08, 1.17)
+SPEEDS = (0.8, 0.86, 0.93, 1.08, 1.17, 1.27)
 
 
 def at_speed(pcm: PCM, speed: float) -> PCM:
@@ -43,6 +43,21 @@ def draw(
         crop = crop * (10 ** (rng.uniform(-18, 6) / 20) * (-1 if rng.random() < 0.05 else 1))
         out[row] = crop * min(1.0, 0.99 / max(float(np.abs(crop).max()), 1e-9))
     return out, which.astype(np.int64)
+
+
+def coloured(audio: Samples, rng: np.random.Generator) -> Samples:
+    """Three in five crops of ``[items, samples]`` through a smooth random filter: other rooms.
+
+    Gains at seven frequencies, evenly spaced in pitch, are normal with 3.5 dB.
+    """
+    items, samples = audio.shape
+    where = (np.geomspace(1, 161, 7) - 1) / 160
+    db = rng.normal(0, 3.5, (items, 7)) * (rng.random((items, 1)) < 0.6)
+    bins = np.linspace(0, 1, samples // 2 + 1)
+    gain = 10 ** (np.stack([np.interp(bins, where, row) for row in db]) / 20)
+    out = np.fft.irfft(np.fft.rfft(audio, axis=1) * gain, n=samples, axis=1).astype(np.float32)
+    peak = np.maximum(np.abs(out).max(axis=1, keepdims=True), 1e-9)
+    return np.asarray(out * np.minimum(1, 0.99 / peak), np.float32)
 
 
 def rms(x: Samples) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ossicle.kernels import kmeans
 
 
 def nearest(x: Tensor, book: Tensor) -> Tensor:
@@ -64,24 +67,23 @@ class ResidualBooks(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, generator: torch.Generator, rounds: int = 8) -> None:
-        """k-means, layer by layer, from the vectors ``x [M, D]``."""
+        """k-means, layer by layer, from the vectors ``x [M, D]``; at least ``N`` of them.
+
+        Each book starts from rows drawn at random: seeding by distance picks outliers first, and
+        a thousand draws of it cost more than the fit.
+        """
         size = self.books.shape[1]
-        rest = x
+        rest = np.ascontiguousarray(x.cpu().numpy(), np.float32)
         for k in range(len(self.books)):
-            book = rest[torch.randperm(len(rest), generator=generator)[:size]].clone()
-            for _ in range(rounds):
-                index = nearest(rest, book)
-                hits = torch.bincount(index, minlength=size)
-                sums = torch.zeros_like(book).index_add_(0, index, rest)
-                book = sums / hits.clamp(min=1)[:, None]
-                lost = (hits == 0).nonzero()[:, 0]
-                book[lost] = rest[torch.randperm(len(rest), generator=generator)[: len(lost)]]
-            index = nearest(rest, book)
-            hits = torch.bincount(index, minlength=size).float().clamp(min=0.5)
-            self.books[k] = book
+            drawn = torch.randperm(len(rest), generator=generator)[:size].numpy()
+            seed = int(torch.randint(2**31, (1,), generator=generator))
+            found = kmeans.fit(rest, size, passes=rounds, start=rest[drawn], seed=seed)
+            index = kmeans.assign(rest, found.centroids)
+            hits = torch.from_numpy(np.bincount(index, minlength=size)).float().clamp(min=0.5)
+            self.books[k] = torch.from_numpy(found.centroids)
             self.count[k] = hits * (1600 / len(x))
-            self.total[k] = book * self.count[k][:, None]
-            rest = rest - book[index]
+            self.total[k] = self.books[k] * self.count[k][:, None]
+            rest = rest - found.centroids[index]
 
     def partial(self, x: Tensor, rests: Tensor, depth: Tensor) -> Tensor:
         """``x [B, T, D]`` quantised to ``depth [B]`` layers, gradients passed straight through."""
