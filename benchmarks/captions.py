@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,19 @@ from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks import caption_measures as measures  # noqa: E402
 from benchmarks.caption_measures import Event, Heard, Run  # noqa: E402
-from ossicle.export.recipes.tagger_calibrate import QUIET, calm, two_events  # noqa: E402
-from ossicle.export.recipes.tagger_data import HELD_OUT, Library, draw_sound, joined, load_library  # noqa: E402
+from ossicle.export.recipes.tagger_data import Library, load_library  # noqa: E402
+from ossicle.export.recipes.tagger_scenes import (  # noqa: E402
+    QUIET,
+    audible,
+    calm,
+    household,
+    joined,
+    two_events,
+)
 from ossicle.runtime.audio import AudioFormat, Chunk  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
-from ossicle.runtime.scene import everyday  # noqa: E402
 from ossicle.runtime.scene.labels import ALERTS, ENVIRONMENT, LABELS  # noqa: E402
-from ossicle.runtime.scene.mix import Placement, Scene, mix, quiet_room, synthetic_room  # noqa: E402
+from ossicle.runtime.scene.mix import Scene  # noqa: E402
 from ossicle.runtime.task import CueEvent, Hop, InlineRun  # noqa: E402
 from ossicle.streaming.captions.task import CaptionTask  # noqa: E402
 
@@ -80,11 +87,14 @@ def caption(
     return Run(tuple(truth), tuple(feed), np.concatenate(tap.kept), len(audio))
 
 
-def truth_of(scene: Scene) -> list[Event]:
-    """A scene's events in samples, their pauses joined as the labels define."""
+def truth_of(scene: Scene, placed: bool = False) -> list[Event]:
+    """What can be heard of a scene's events, in samples, pauses joined as the labels define.
+
+    ``placed``: all that was played, also where everything else covers it.
+    """
     return [
         Event(e.label, a, b)
-        for e in scene.events
+        for e in (scene.events if placed else audible(scene))
         if e.label in LABELS
         for a, b in joined(e.label, e.bursts)
     ]
@@ -112,22 +122,6 @@ def stream_scores(model: Model, audio: NDArray[np.float32]) -> NDArray[np.float3
         made = model.step(state, {"audio": audio[None, None, start : start + hop]})
         out.append(np.array(made["scores"][0]))
     return np.concatenate(out)
-
-
-def household(rng: np.random.Generator, lib: Library, label: str) -> Scene:
-    """An alarm 0 to 20 dB over a household: unknown sounds, room tone, now and then a voice."""
-    n = 12 * RATE
-    room = synthetic_room(rng, float(rng.uniform(0.15, 0.6)))
-    odd = [k for k in everyday.UNKNOWN if k in HELD_OUT] or list(everyday.UNKNOWN)
-    placed = [
-        Placement(everyday.synthesise(str(rng.choice(odd)), rng, 10.0), 0, 0.0, room),
-        Placement(draw_sound(rng, lib, label, 8.0), int(rng.integers(RATE, 4 * RATE)),
-                  float(rng.uniform(0, 20)), room),
-    ]  # fmt: skip
-    if rng.random() < 0.3:
-        voice = draw_sound(rng, lib, "speech")
-        placed.append(Placement(voice, int(rng.integers(0, 4 * RATE)), 0.0, room))
-    return mix(placed, quiet_room(rng, n) * 8, float(rng.uniform(-36, -14)))
 
 
 def alarms_of(
@@ -227,13 +221,14 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Every table."""
     model = Model.load(asked.bundle)
     task = CaptionTask(model.manifest)
-    lib = load_library(asked.data, asked.folds, held_out=True)
+    lib = load_library(asked.data, asked.folds, held_out=True, part="test")
     on, frame = on_thresholds(task), model.manifest.hop // 2
     report: dict[str, Any] = {
         "bundle": model.manifest.name, "folds": asked.folds, "seed": asked.seed,
         "machine": describe(),
     }  # fmt: skip
-    report["clips"] = clip_accuracy(model, lib)
+    # no threshold is tuned for this one, so the whole fold is a test
+    report["clips"] = clip_accuracy(model, load_library(asked.data, asked.folds, held_out=True))
     scenes = [
         two_events(np.random.default_rng((asked.seed, 1, i)), lib) for i in range(asked.scenes)
     ]
@@ -248,6 +243,10 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
         "erasure": measures.erasure(runs),
         "order": measures.order(runs),
     }
+    placed = [
+        replace(r, truth=tuple(truth_of(s, placed=True))) for r, s in zip(runs, scenes, strict=True)
+    ]
+    report["scenes_as_placed"] = measures.event_scores(placed, LABELS)
     report["alarms"] = alarms_of(task, model, lib, asked.seed, asked.alarms)
     report["calm"] = calm_hours(task, model, lib, asked.seed, asked.minutes)
     audio = np.concatenate([s.samples for s in scenes[:6]])
@@ -260,11 +259,14 @@ def table(report: Mapping[str, Any]) -> str:
     """The report as a page of Markdown."""
     s, c, a = report["scenes"], report["calm"], report["alarms"]
     late, alert = s["latency"], a["alerts"]
+    placed = report["scenes_as_placed"]
+    strict = f"{placed['segment']['f1']} / {placed['event']['f1']}"
     rows = [
         ("clip accuracy, ten classes", report["clips"]["accuracy"], ">= 0.88"),
         ("segment F1 (1 s), two-event scenes", s["segment"]["f1"], ">= 0.70"),
         ("event F1 (200 ms collars)", s["event"]["f1"], ">= 0.50"),
         ("onset F1 (200 ms)", s["onset"]["f1"], ""),
+        ("segment / event F1, covered sounds counted as missed", strict, ""),
         ("PSDS 1 / 2", f"{s.get('psds1', '-')} / {s.get('psds2', '-')}", ""),
         ("onset to caption, p50/p95/p99 s", _row(late["unaware"]), "p95 <= 1.0"),
         ("the same with computation", _row(late["aware"]), ""),
@@ -283,8 +285,10 @@ def table(report: Mapping[str, Any]) -> str:
          report["drift"]["worst_onset_error_samples"], "0"),
     ]  # fmt: skip
     about = (
-        f"Recordings of fold {report['folds']} and a tenth of the speech, music and rooms that "
-        f"training never heard; seed {report['seed']}, {s['count']} scenes of two sounds, "
+        f"Clip accuracy: all recordings of fold {report['folds']}. The rest: one half of them, and "
+        "of a tenth of the speech, music and rooms, that neither training nor the tuning of "
+        "thresholds heard; a sound is true where it can be heard over all else. "
+        f"Seed {report['seed']}, {s['count']} scenes of two sounds, "
         f"{c['all']['hours']} hours of calm. {report['machine']['cpu']}, "
         f"commit {report['machine']['commit']}: `{report['machine']['command']}`"
     )

@@ -14,12 +14,11 @@ from typing import Final
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from ossicle.runtime.errors import AudioError
 from ossicle.runtime.scene import alarms, everyday, speechlike
-from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS
-from ossicle.runtime.scene.mix import Placement, Scene, mix, quiet_room, synthetic_room, trim
+from ossicle.runtime.scene.labels import ENVIRONMENT
+from ossicle.runtime.scene.mix import trim
 from ossicle.runtime.scene.sound import (
     RATE_HZ,
     Array,
@@ -34,13 +33,19 @@ from ossicle.runtime.scene.sound import (
 
 Rng = np.random.Generator
 
-FRAME: Final = 640  # samples per frame of truth: 40 ms
 _SHORT: Final = frozenset({"dog_bark", "baby_cry", "sneeze", "rooster"})
 BRIDGE_S: Final = {"smoke_alarm": 1.8, "speech": 0.4, "music": 1.0, "clock_tick": 1.2}
 """Silences up to this long are still the same event; 0.5 s for the labels not named."""
 
 HELD_OUT: Final = frozenset({"cricket", "glass", "applause", "footsteps"})
 """Unknown sounds that training never hears."""
+
+UNHEARD: Final = {
+    "": HELD_OUT,
+    "tune": frozenset({"cricket", "glass"}),
+    "test": frozenset({"applause", "footsteps"}),
+}
+"""Those of :data:`HELD_OUT` that thresholds are tuned on, and those kept for the test."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,17 @@ class Library:
     rooms: list[Array] = field(default_factory=list)
     hits: list[Samples1D] = field(default_factory=list)  # single notes and drum strokes
     held_out: bool = False
+    part: str = ""  # of what is held out: "tune", "test", or all of it
 
 
-def load_library(data: Path, folds: Sequence[int], held_out: bool = False) -> Library:
+def load_library(
+    data: Path, folds: Sequence[int], held_out: bool = False, part: str = ""
+) -> Library:
     """What lies under ``data/train``: ESC-10 ``folds``, and a tenth of the rest if ``held_out``.
 
     Speech, music and rooms are split by a hash of the file name: one tenth is never trained on.
+    ``part`` names one half of all that: thresholds are tuned on one and tested on the other, and
+    no source recording of ESC-10 gives clips to both.
 
     Raises:
         AudioError: ``data`` has no folder ``train``.
@@ -64,17 +74,17 @@ def load_library(data: Path, folds: Sequence[int], held_out: bool = False) -> Li
     train = data / "train"
     if not train.is_dir():
         raise AudioError(f"{data} has no folder 'train'; set OSSICLE_DATA to a folder that has one")
-    lib = Library(held_out=held_out)
-    for path in sorted((train / "env_esc10_f1-4").rglob("*.flac")):
-        if int(path.name[0]) in folds:
-            label = ENVIRONMENT[int(path.parent.name[:3]) - 1]
-            lib.clips.setdefault(label, []).append(recorded(label, path))
+    lib = Library(held_out=held_out, part=part)
+    for number, label in enumerate(ENVIRONMENT, start=1):
+        paths = sorted((train / "env_esc10_f1-4").glob(f"{number:03d}*/*.flac"))
+        chosen = _half([p for p in paths if int(p.name[0]) in folds], part)
+        lib.clips[label] = [recorded(label, path) for path in chosen]
     for folder, label in _FOLDERS.items():
         for path in sorted((train / folder).rglob("*.flac")):
-            if _tenth(path) == held_out:
+            if _taken(path, held_out, part):
                 _add(lib, label, path)
     for path in sorted((train / "ir_web_audio").rglob("*.flac")):
-        if _tenth(path) == held_out:
+        if _taken(path, held_out, part):
             x, _ = soundfile.read(path, dtype="float64")
             lead = int(np.argmax(np.abs(x)))
             lib.rooms.append(x[max(0, lead - 32) : lead + 24000])
@@ -91,8 +101,18 @@ _FOLDERS: Final = {
 _NOT_MUSIC: Final = ("misc_", "vinyl_", "perc_door", "mehackit_phone", "elec_beep", "elec_blip")
 
 
-def _tenth(path: Path) -> bool:
-    return hashlib.sha256(path.stem.encode()).digest()[0] < 26
+def _taken(path: Path, held_out: bool, part: str) -> bool:
+    code = hashlib.sha256(path.stem.encode()).digest()
+    half = "tune" if code[1] % 2 else "test"
+    return (code[0] < 26) == held_out and part in ("", half)
+
+
+def _half(paths: Sequence[Path], part: str) -> list[Path]:
+    """The half ``part`` of the clips ``paths`` of one class; clips of one source stay together."""
+    if not part:
+        return list(paths)
+    border = paths[(len(paths) - 1) // 2].name.split("-")[1]
+    return [p for p in paths if (p.name.split("-")[1] <= border) == (part == "tune")]
 
 
 def _add(lib: Library, label: str, path: Path) -> None:
@@ -178,7 +198,7 @@ def draw_sound(rng: Rng, lib: Library, label: str, seconds: float = 10.0) -> Sou
     if label in alarms.ALARMS:
         long = float(rng.uniform(2.5, seconds))
         return alarms.synthesise(label, rng, long)
-    if label in everyday.KNOWN and rng.random() < 0.06 and not lib.held_out:
+    if label in everyday.KNOWN and rng.random() < 0.12 and not lib.held_out:
         return everyday.synthesise(label, rng, float(rng.uniform(2, 6)))
     pool = lib.clips[label]
     return vary(rng, pool[int(rng.integers(len(pool)))])
@@ -225,87 +245,3 @@ def _pattern(rng: Rng, hits: list[Samples1D], n: int) -> Array:
                 y = hit[: n - at]
                 x[at : at + len(y)] += y * rng.uniform(0.4, 1)
     return x if np.any(x) else noise(rng, n) * 1e-3
-
-
-def draw_scene(rng: Rng, lib: Library, seconds: float = 10.0, most: int = 4) -> Scene:
-    """A scene of up to ``most`` events (none in 8 %), unknown sounds and a bed."""
-    n = int(seconds * RATE_HZ)
-    count = int(min(most, rng.choice(5, p=[0.08, 0.27, 0.35, 0.2, 0.1])))
-    room = _room(rng, lib)
-    placed = []
-    for _ in range(count):
-        sound = draw_sound(rng, lib, draw_label(rng), seconds)
-        placed.append(_place(rng, sound, n, room, float(rng.uniform(-5, 20))))
-    unknown = [k for k in everyday.UNKNOWN if (k in HELD_OUT) == lib.held_out]
-    for _ in range(int(rng.choice(3, p=[0.6, 0.25, 0.15]))):
-        odd = everyday.synthesise(str(rng.choice(unknown)), rng, float(rng.uniform(1, 8)))
-        placed.append(_place(rng, odd, n, room, float(rng.uniform(-5, 15))))
-    return mix(placed, _bed(rng, n), float(rng.uniform(-46, -10)))
-
-
-def draw_label(rng: Rng) -> str:
-    """Environment 54 %, alarms 26 %, speech and music 10 % each; sneezes twice as often."""
-    kind = rng.random()
-    if kind < 0.54:
-        weights = np.array([2.0 if name == "sneeze" else 1.0 for name in ENVIRONMENT])
-        return str(rng.choice(ENVIRONMENT, p=weights / weights.sum()))
-    if kind < 0.8:
-        return str(rng.choice(alarms.ALARMS))
-    return "speech" if kind < 0.9 else "music"
-
-
-def _place(rng: Rng, sound: Sound, n: int, room: Array | None, snr_db: float) -> Placement:
-    if len(sound.samples) >= n:
-        sound = trim(sound, 0, n)
-    latest = max(1, n - min(len(sound.samples), n // 3))
-    return Placement(sound, int(rng.integers(0, latest)), snr_db, room)
-
-
-def _room(rng: Rng, lib: Library) -> Array | None:
-    kind = rng.random()
-    if kind < 0.4:
-        return None
-    if kind < 0.75 and lib.rooms:
-        return lib.rooms[int(rng.integers(len(lib.rooms)))]
-    return synthetic_room(rng, float(rng.uniform(0.1, 0.7)))
-
-
-def _bed(rng: Rng, n: int) -> Array:
-    kind = rng.random()
-    if kind < 0.15:
-        return np.zeros(n)
-    if kind < 0.45:
-        return quiet_room(rng, n)
-    return noise(rng, n, float(rng.uniform(-7, 1))) * 10 ** (float(rng.uniform(-60, -20)) / 20)
-
-
-def frames_of(scene: Scene, labels: Sequence[str] = LABELS) -> NDArray[np.uint8]:
-    """Truth [T, classes] per frame of 40 ms: 1 where an event sounds for half the frame or more.
-
-    Silences of :data:`BRIDGE_S` inside an event count as the event.
-    """
-    count = len(scene.samples) // FRAME
-    out = np.zeros((count, len(labels)), np.uint8)
-    for event in scene.events:
-        if event.label in labels:
-            k = list(labels).index(event.label)
-            for a, b in joined(event.label, event.bursts):
-                out[(a + FRAME // 2) // FRAME : (b + FRAME // 2) // FRAME, k] = 1
-    return out
-
-
-def joined(label: str, bursts: Sequence[Interval]) -> list[Interval]:
-    """``bursts`` with the silences that belong to one event of ``label`` filled."""
-    return bridge(bursts, round(BRIDGE_S.get(label, 0.5) * RATE_HZ))
-
-
-def draw_clip(rng: Rng, lib: Library, seconds: float = 10.0) -> Scene:
-    """One whole recording of the environment, as it is, in near silence: what a clip test plays."""
-    n = int(seconds * RATE_HZ)
-    pool = lib.clips[str(rng.choice(ENVIRONMENT))]
-    sound = pool[int(rng.integers(len(pool)))]
-    if rng.random() < 0.7:
-        sound = vary(rng, sound)
-    bed = np.zeros(n) if rng.random() < 0.6 else quiet_room(rng, n)
-    placed = _place(rng, sound, n, None, float(rng.uniform(15, 45)))
-    return mix([placed], bed, float(rng.uniform(-40, -12)))

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ossicle.export.recipes.tagger_data import Library, draw_clip, draw_scene, frames_of
+from ossicle.export.recipes.tagger_data import Library
 from ossicle.export.recipes.tagger_data import load_library as load
+from ossicle.export.recipes.tagger_scenes import draw_training, frames_of
 from ossicle.export.recipes.tagger_teacher import PATCH, Yamnet, embed, log_mel, read_weights
 
 SHARD = 50  # scenes
-CLIPS = 0.15  # share of scenes that are one plain recording
 
 
 def render(lib: Library, teacher: Yamnet, seed: int, out: Path, index: int) -> Path:
@@ -26,7 +26,7 @@ def render(lib: Library, teacher: Yamnet, seed: int, out: Path, index: int) -> P
     mels, truths, embeddings = [], [], []
     for k in range(SHARD):
         rng = np.random.default_rng((seed, index, k))
-        scene = draw_clip(rng, lib) if rng.random() < CLIPS else draw_scene(rng, lib)
+        scene = draw_training(rng, lib)
         mel = log_mel(scene.samples)
         mels.append(mel.astype(np.float16))
         truths.append(frames_of(scene))

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ossicle.export.models.tagger import (
     FULL,
@@ -33,11 +32,11 @@ from ossicle.export.models.tagger import (
     memory_shapes,
 )
 from ossicle.export.recipes.tagger_data import load_library
+from ossicle.export.recipes.tagger_step import features, loss_of, vary
 from ossicle.export.recipes.tagger_teacher import PATCH, log_mel
 from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS
 
 HEARD = (4, 5, 7)  # trunk layers that the heads look at
-FLOOR = 0.001  # the offset inside the front end's logarithm
 
 
 @dataclass
@@ -90,55 +89,6 @@ class Pupils(nn.Module):
         net.trunk.load_state_dict({k: state[k] for k in net.trunk.state_dict()})
         net.head.load_state_dict(head.state_dict())
         return net.eval()
-
-
-def vary(rng: np.random.Generator, mel: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Other levels, microphones, pitches and company for a batch, in the log-mel domain.
-
-    A quarter of the scenes gets another scene of the batch on top (powers add); those are false
-    in the returned mask [B], for the teacher never heard them.
-    """
-    batch = len(mel)
-    linear = (mel.exp() - FLOOR).clamp(min=0)
-    gain = torch.from_numpy(rng.uniform(-8, 8, (batch, 1, 1)).astype(np.float32))
-    knots = rng.uniform(-6, 6, (batch, 6)) * (rng.random((batch, 1)) < 0.5)
-    at = np.linspace(0, 5, 64)
-    curve = np.stack([np.interp(at, np.arange(6), k) for k in knots]).astype(np.float32)
-    linear = linear * 10 ** ((gain + torch.from_numpy(curve)[:, None]) / 20)
-    alone = torch.from_numpy(rng.random(batch) >= 0.25)
-    other = torch.roll(linear, 1, 0)
-    factor = torch.from_numpy((10 ** (rng.uniform(-12, 6, (batch, 1, 1)) / 20)).astype(np.float32))
-    both = (linear.square() + (other * factor).square()).sqrt()
-    linear = torch.where(alone[:, None, None], linear, both)
-    truth = torch.where(alone[:, None, None], truth, torch.maximum(truth, torch.roll(truth, 1, 0)))
-    mel = (linear + FLOOR).log()
-    for b in range(batch):
-        if rng.random() < 0.25:
-            mel[b] = torch.roll(mel[b], int(rng.integers(-2, 3)), 1)
-        for _ in range(int(rng.choice(3, p=[0.6, 0.3, 0.1]))):
-            low, wide = int(rng.integers(0, 60)), int(rng.integers(2, 9))
-            mel[b, :, low : low + wide] = float(np.log(FLOOR))
-        if rng.random() < 0.3:
-            start, long = int(rng.integers(0, mel.shape[1])), int(rng.integers(5, 40))
-            mel[b, start : start + long] = float(np.log(FLOOR))
-    return mel, truth, alone
-
-
-def loss_of(
-    made: tuple[Tensor, Tensor, Tensor], truth: Tensor, target: Tensor, known: Tensor
-) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy of both tiers, the tiny one also towards the full, and the teacher's view."""
-    logits, small, guess = made
-    weight = 1.0 + truth  # a frame that sounds counts twice
-    hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
-    hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
-    soft = functional.binary_cross_entropy_with_logits(small, torch.sigmoid(logits.detach()))
-    ends = torch.arange(target.shape[1]) * (PATCH // STEP_FRAMES) + PATCH // STEP_FRAMES - 1
-    error = functional.huber_loss(guess[:, :, ends].transpose(1, 2), target, reduction="none")
-    view = (error.mean((1, 2)) * known).sum() / known.sum().clamp(min=1)
-    total = hard + 0.25 * (hard_small + soft) + 0.15 * view
-    parts = {"full": hard.item(), "tiny": hard_small.item(), "view": view.item()}
-    return total, parts
 
 
 @torch.no_grad()
@@ -342,15 +292,17 @@ def train(asked: argparse.Namespace) -> None:
     optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
     bases = [g["lr"] for g in optimiser.param_groups]
     centre, spread = _scale(shards)
+    chance = chances(shards)
     begun, step, looked, deadline = time.monotonic(), 0, time.monotonic(), asked.minutes * 60
     parts: dict[str, float] = {}
     while (now := time.monotonic() - begun) < deadline:
         if time.monotonic() - read_at > 180 and now < 0.6 * deadline:
             shards, read_at = read_shards(asked.shards), time.monotonic()
-        rate = min(1.0, (step + 1) / 150) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.01
+            chance = chances(shards)
+        rate = min(1.0, (step + 1) / 80) * 0.5 * (1 + np.cos(np.pi * now / deadline)) + 0.01
         for group, base in zip(optimiser.param_groups, bases, strict=True):
             group["lr"] = base * rate
-        pick = rng.integers(0, len(shards.mel), asked.batch)
+        pick = rng.choice(len(shards.mel), asked.batch, p=chance)
         part, size = int(rng.integers(0, 11 - asked.crop)), asked.crop  # patches of the teacher
         mel = torch.from_numpy(
             shards.mel[pick, part * PATCH : (part + size) * PATCH].astype(np.float32)
@@ -362,7 +314,9 @@ def train(asked: argparse.Namespace) -> None:
         seen = shards.embedding[pick, part : part + size].astype(np.float32)
         view = torch.from_numpy((seen - centre) / spread)
         mel, truth, known = vary(rng, mel, truth)
-        loss, parts = loss_of(pupils(mel), truth, view, known.float())
+        outs = features(pupils.trunk, mel, asked.freeze, asked.mixed)
+        made = pupils.heads(mel, [y.float() for y in outs])
+        loss, parts = loss_of(made, truth, view, known.float())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(pupils.parameters(), 2.0)
@@ -373,6 +327,16 @@ def train(asked: argparse.Namespace) -> None:
             looked = time.monotonic()
             _report(log, asked, mean, val, clips, step, now, len(shards.mel), parts)
     _report(log, asked, mean, val, clips, step, deadline, len(shards.mel), parts)
+
+
+def chances(shards: Shards) -> NDArray[np.float64]:
+    """How often each scene is drawn [N]: as often as its rarest class asks, within a factor 3."""
+    there = shards.truth.any(axis=1)  # [N, K]
+    rare = 1 / np.maximum(there.mean(axis=0), 1e-3)
+    need = np.where(there, rare, 0).max(axis=1)
+    middle = float(np.median(rare))
+    need = np.clip(np.sqrt(np.where(need > 0, need, middle) / middle), 0.6, 1.8)
+    return np.asarray(need / need.sum(), np.float64)
 
 
 def _scale(shards: Shards) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -416,6 +380,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gentle", type=float, default=0.25, help="the trunk's share of the rate")
     parser.add_argument("--crop", type=int, default=10, help="patches of 0.96 s per scene")
     parser.add_argument("--freeze", type=int, default=0, help="first layers left as they are")
+    parser.add_argument("--mixed", action="store_true", help="1x1 products in bfloat16")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -11,14 +11,18 @@ torch = pytest.importorskip("torch")
 from ossicle.export.models import tagger as models  # noqa: E402
 from ossicle.export.recipes import tagger as recipe  # noqa: E402
 from ossicle.export.recipes import tagger_data as data  # noqa: E402
+from ossicle.export.recipes import tagger_scenes as scenes  # noqa: E402
+from ossicle.export.recipes import tagger_step as step  # noqa: E402
 from ossicle.export.recipes import tagger_train as training  # noqa: E402
-from ossicle.export.recipes.tagger_calibrate import (  # noqa: E402
-    Choice,
+from ossicle.export.recipes.tagger_rules import (  # noqa: E402
+    SLOT,
+    Heard,
+    Prices,
     Rule,
-    agreement,
-    calm,
+    best_rule,
     events_of,
-    spend,
+    summary,
+    tally,
 )
 from ossicle.export.recipes.tagger_teacher import (  # noqa: E402
     MEL,
@@ -32,6 +36,8 @@ from ossicle.runtime.errors import AudioError  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
 from ossicle.runtime.scene import alarms, everyday, speechlike  # noqa: E402
 from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS  # noqa: E402
+from ossicle.runtime.scene.mix import Placement, mix, trim  # noqa: E402
+from ossicle.runtime.scene.sound import Sound  # noqa: E402
 from ossicle.streaming.captions.tracker import ClassRule, Tracker  # noqa: E402
 
 TIERS = {"full": models.FULL, "tiny": models.TINY}
@@ -202,15 +208,15 @@ def test_activity_finds_the_sound_between_silences() -> None:
 def test_scenes_are_their_seed_and_truth_is_theirs() -> None:
     lib = small_library()
     for seed in range(6):
-        one, two = (data.draw_scene(np.random.default_rng(seed), lib) for _ in range(2))
+        one, two = (scenes.draw_scene(np.random.default_rng(seed), lib) for _ in range(2))
         np.testing.assert_array_equal(one.samples, two.samples)
-        truth = data.frames_of(one)
+        truth = scenes.frames_of(one)
         assert truth.shape == (250, len(LABELS))
         named = {e.label for e in one.events if e.label in LABELS and e.bursts}
         assert {LABELS[k] for k in np.flatnonzero(truth.any(0))} <= named
-    assert np.abs(data.draw_clip(np.random.default_rng(0), lib).samples).max() > 0
+    assert np.abs(scenes.draw_clip(np.random.default_rng(0), lib).samples).max() > 0
     for kind in ("silence", "white", "speech", "music", "unknown"):
-        assert calm(np.random.default_rng(0), lib, kind, 3).shape == (48_000,)
+        assert scenes.calm(np.random.default_rng(0), lib, kind, 3).shape == (48_000,)
 
 
 def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
@@ -218,31 +224,107 @@ def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
         data.load_library(tmp_path, [1])
 
 
+def test_what_is_covered_is_not_true_and_what_comes_out_is() -> None:
+    rng = np.random.default_rng(3)
+    n = 48_000
+    loud = Sound("rain", rng.standard_normal(n).astype(np.float32), ((0, n),), {})
+    beep = np.sin(np.arange(n) * 2 * np.pi * 1000 / 16_000).astype(np.float32)
+    tone = Sound("siren", beep, ((0, n),), {})
+    bed = 1e-4 * rng.standard_normal(n)
+    drowned = mix([Placement(loud, 0, 60.0), Placement(tone, 8000, 0.0)], bed)
+    assert [e.label for e in scenes.audible(drowned)] == ["rain"]
+    half = trim(loud, 0, 24_000)
+    late = mix([Placement(half, 0, 60.0), Placement(tone, 8000, 20.0)], bed)
+    heard = {e.label: e for e in scenes.audible(late)}
+    assert abs(heard["siren"].onset - 24_000) <= 2 * scenes.FRAME
+    assert heard["siren"].offset == n
+    assert scenes.frames_of(late)[:30, LABELS.index("siren")].sum() == 0
+
+
+def test_a_scene_cut_keeps_its_truth_in_place() -> None:
+    scene = scenes.household(np.random.default_rng(0), small_library(), "siren")
+    part = scenes.cut(scene, 16_000, 80_000)
+    assert len(part.samples) == 64_000
+    whole = next(e for e in scene.events if e.label == "siren")
+    inside = next(e for e in part.events if e.label == "siren")
+    assert inside.onset == max(0, whole.onset - 16_000)
+    assert inside.offset == min(64_000, whole.offset - 16_000)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_quick_way_through_the_trunk_is_the_streamed_one(
+    pupils: training.Pupils, mixed: bool
+) -> None:
+    mel = torch.randn(2, 80, 64)
+    want = pupils.features(mel)
+    found = step.features(pupils.trunk, mel, frozen=3, mixed=mixed)
+    for i, (a, b) in enumerate(zip(want, found, strict=True)):
+        assert b.requires_grad == (i >= 3)
+        torch.testing.assert_close(a, b.float(), atol=0.05 if mixed else 1e-5, rtol=0.05)
+
+
+def test_early_frames_count_most_and_the_first_ones_little() -> None:
+    truth = torch.zeros(1, 60, 2)
+    truth[0, 10:40, 0] = 1
+    weight = step.weights_of(truth)
+    assert float(weight[0, 5, 0]) == float(weight[0, 20, 1]) == 1.0
+    assert float(weight[0, 10, 0]) < 1.0
+    assert float(weight[0, 13, 0]) == 4.0
+    assert float(weight[0, 35, 0]) == 2.0
+    assert float(weight[0, 41, 0]) == 0.5
+
+
 scores = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), min_size=1, max_size=60)
 
 
 @settings(max_examples=200)
-@given(scores, st.integers(0, 3), st.integers(1, 6), st.integers(0, 4))
+@given(scores, st.integers(0, 3), st.integers(1, 6), st.integers(0, 4), st.integers(0, 3))
 def test_calibration_hears_what_the_tracker_hears(
-    values: list[float], hold: int, pause: int, rise: int
+    values: list[float], hold: int, pause: int, rise: int, lag: int
 ) -> None:
-    rule = Rule(0.5, 0.3, hold, pause, rise)
-    found = events_of(np.float32(values), rule)
-    tracker = Tracker([ClassRule("x", 0.5, 0.3, hold * 640, pause * 640, rise * 640)])
+    rule = Rule(0.5, 0.3, hold, pause, rise, lag)
+    found = [(e.start, e.stop) for e in events_of(np.float32(values), rule)]
+    times = (t * 640 for t in (hold, pause, rise, lag))
+    tracker = Tracker([ClassRule("x", 0.5, 0.3, *times)])
     state, edges = tracker.open(), []
     for i, value in enumerate(values):
         edges += tracker.step(state, np.float32([value]), i * 640, i * 640 + 640)
+    told = [e.seen // 640 for e in edges if not e.ended]
     edges += tracker.end(state)
     heard = [(e.sound.onset // 640, (e.sound.offset or 0) // 640) for e in edges if e.ended]
     assert found == heard
+    assert [e.told for e in events_of(np.float32(values), rule)] == told
 
 
-def test_agreement_counts_events_and_frames() -> None:
-    exact = agreement([(10, 20)], [(10, 20)], 40)
-    assert exact == {"event_f1": 1.0, "frame_f1": 1.0, "recall": 1.0}
-    off = agreement([(16, 26)], [(10, 20)], 40)
-    assert off["event_f1"] == 0.0
-    assert off["frame_f1"] == pytest.approx(0.4)
+def heard_once(label: str) -> Heard:
+    """Two scenes: one with ``label`` from frame 50 to 100, seen 3 frames late; calm with a slip."""
+    found = np.zeros((2 * SLOT, len(LABELS)), np.float32)
+    found[53:103, LABELS.index(label)] = 0.8
+    slip = np.zeros((1000, len(LABELS)), np.float32)
+    slip[500:502, LABELS.index(label)] = 0.6
+    truth = {name: [(50, 100)] if name == label else [] for name in LABELS}
+    return Heard(found, truth, {}, {"white": (slip, 0.01)}, delay=3)
+
+
+def test_a_tally_counts_what_was_told() -> None:
+    heard = heard_once("dog_bark")
+    t = tally(heard, "dog_bark", Rule(0.5, 0.3, 1, 12))
+    assert (t.hits, t.found, t.true, t.segments, t.wrong) == (1, 1, 1, (2, 0, 0), 1)
+    assert t.waits == [pytest.approx((54 + 2 - 50) / 25)]
+    assert tally(heard, "rain", Rule(0.5, 0.3, 1, 12)).found == 0
+    figures = summary({"dog_bark": t}, 0.01)
+    assert figures["event_f1"] == figures["segment_f1"] == 1.0
+    assert figures["wrong_per_hour"] == 100.0
+
+
+def test_a_dear_false_caption_makes_a_stricter_rule() -> None:
+    heard = heard_once("dog_bark")
+    for price in (0.0, 5.0):
+        rule, t = best_rule(heard, "dog_bark", Prices(wrong=price))
+        assert t.hits == 1
+        if price:
+            assert t.wrong == 0
+            assert rule.on > 0.6 or rule.min_on > 2
 
 
 def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:
@@ -255,29 +337,15 @@ def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:
     optimiser = torch.optim.AdamW(learner.parameters(), 1e-3)
     losses = []
     for _ in range(6):
-        loss, parts = training.loss_of(learner(mel), truth, view, known)
+        loss, parts = step.loss_of(learner(mel), truth, view, known)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
         assert set(parts) == {"full", "tiny", "view"}
     assert losses[-1] < 0.8 * losses[0]
-    varied, more, alone = training.vary(rng, mel.clone(), truth)
+    varied, more, alone = step.vary(rng, mel.clone(), truth)
     assert varied.shape == mel.shape
     assert torch.isfinite(varied).all()
     assert bool((more >= truth).all())
     assert alone.dtype == torch.bool
-
-
-def test_the_budget_goes_where_it_helps_and_alerts_have_their_own() -> None:
-    rule = Rule(0.5, 0.3, 1, 1)
-    options = {
-        "rain": [Choice(rule, {}, 0.1, 0), Choice(rule, {}, 0.9, 2)],
-        "music": [Choice(rule, {}, 0.4, 0), Choice(rule, {}, 0.5, 1), Choice(rule, {}, 0.6, 4)],
-        "siren": [Choice(rule, {}, 0.1, 0), Choice(rule, {}, 3.0, 1)],
-    }
-    assert {k: c.wrong for k, c in spend(options, 3, 0).items()} == {
-        "rain": 2, "music": 1, "siren": 0,
-    }  # fmt: skip
-    assert spend(options, 1, 1)["siren"].wrong == 1
-    assert all(c.wrong == 0 for c in spend(options, 0, 0).values())

@@ -1,0 +1,126 @@
+"""One training step of the sound tagger: scenes made to differ, the quick way through the trunk.
+
+Nothing here is shipped; what is shipped runs the layers of :mod:`ossicle.export.models.tagger`
+with their memories. :func:`features` gives the same numbers from whole scenes, without joining
+memories of zeros to them, and computes the 1x1 products in bfloat16 if asked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ossicle.export.models.tagger import STEP_FRAMES, Separable, Trunk
+from ossicle.export.recipes.tagger_teacher import PATCH
+
+FLOOR: Final = 0.001  # the offset inside the front end's logarithm
+EARLY: Final = 15  # frames of 40 ms after an onset in which a caption is worth most
+UNSURE: Final = 2  # frames after an onset in which nobody could know yet
+
+
+def features(trunk: Trunk, mel: Tensor, frozen: int = 0, mixed: bool = False) -> list[Tensor]:
+    """Every layer's output [B, C, T', F] for whole scenes ``mel`` [B, T, 64] from silence.
+
+    The first ``frozen`` layers are not trained, and cost no backward pass.
+    """
+    y, outs = mel.unsqueeze(1), []
+    for i, layer in enumerate(trunk.layers):
+        assert isinstance(layer, Separable)
+        with torch.set_grad_enabled(i >= frozen and torch.is_grad_enabled()):
+            y = _layer(layer, y, mixed)
+        outs.append(y)
+    return outs
+
+
+def _layer(layer: Separable, x: Tensor, mixed: bool) -> Tensor:
+    shape, conv = layer.layer, layer.spread
+    x = x.float()  # depthwise products are slower in bfloat16
+    if shape.stride_f == 1:
+        pad = (shape.memory, 1)
+        y = functional.conv2d(
+            x, conv.weight, conv.bias, 1, pad, (shape.dilation, 1), groups=shape.cin
+        )[:, :, : x.shape[2]]
+    else:
+        groups = 1 if shape.cin == 1 else shape.cin
+        x = functional.pad(x, (0, 1, shape.memory, 0))
+        stride = (shape.stride_t, 2)
+        y = functional.conv2d(x, conv.weight, conv.bias, stride, 0, 1, groups)
+    y = functional.relu(y)
+    if layer.point is not None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            y = functional.relu(layer.point(y))
+    return y
+
+
+def vary(rng: np.random.Generator, mel: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Other levels, microphones, pitches and company for a batch, in the log-mel domain.
+
+    A quarter of the scenes gets another scene of the batch on top (powers add); those are false
+    in the returned mask [B], for the teacher never heard them.
+    """
+    batch = len(mel)
+    linear = (mel.exp() - FLOOR).clamp(min=0)
+    gain = torch.from_numpy(rng.uniform(-8, 8, (batch, 1, 1)).astype(np.float32))
+    knots = rng.uniform(-6, 6, (batch, 6)) * (rng.random((batch, 1)) < 0.5)
+    at = np.linspace(0, 5, 64)
+    curve = np.stack([np.interp(at, np.arange(6), k) for k in knots]).astype(np.float32)
+    linear = linear * 10 ** ((gain + torch.from_numpy(curve)[:, None]) / 20)
+    alone = torch.from_numpy(rng.random(batch) >= 0.25)
+    other = torch.roll(linear, 1, 0)
+    factor = torch.from_numpy((10 ** (rng.uniform(-12, 6, (batch, 1, 1)) / 20)).astype(np.float32))
+    both = (linear.square() + (other * factor).square()).sqrt()
+    linear = torch.where(alone[:, None, None], linear, both)
+    truth = torch.where(alone[:, None, None], truth, torch.maximum(truth, torch.roll(truth, 1, 0)))
+    mel = (linear + FLOOR).log()
+    for b in range(batch):
+        if rng.random() < 0.25:
+            mel[b] = torch.roll(mel[b], int(rng.integers(-2, 3)), 1)
+        for _ in range(int(rng.choice(3, p=[0.6, 0.3, 0.1]))):
+            low, wide = int(rng.integers(0, 60)), int(rng.integers(2, 9))
+            mel[b, :, low : low + wide] = float(np.log(FLOOR))
+        if rng.random() < 0.3:
+            start, long = int(rng.integers(0, mel.shape[1])), int(rng.integers(5, 40))
+            mel[b, start : start + long] = float(np.log(FLOOR))
+    return mel, truth, alone
+
+
+def weights_of(truth: Tensor) -> Tensor:
+    """What each frame and class of ``truth`` [B, T, K] counts for in the loss.
+
+    A frame that sounds counts twice and three times as much soon after its onset, when a caption
+    is still in time; the very first frames count little, because nobody could know yet.
+    """
+    before = functional.pad(truth, (0, 0, 1, 0))[:, :-1]
+    onset = ((truth > 0) & (before == 0)).float().transpose(1, 2)  # [B, K, T]
+    early = _held(onset, EARLY + UNSURE) * truth
+    unsure = _held(onset, UNSURE) * truth
+    offset = ((truth == 0) & (before > 0)).float().transpose(1, 2)
+    fading = _held(offset, 2 * UNSURE) * (1 - truth)
+    return (1 + truth + 2 * early) * (1 - 0.8 * unsure) * (1 - 0.5 * fading)
+
+
+def _held(pulses: Tensor, frames: int) -> Tensor:
+    """``pulses`` [B, K, T] stretched ``frames`` long, as [B, T, K]."""
+    long = functional.max_pool1d(functional.pad(pulses, (frames - 1, 0)), frames, 1)
+    return long.transpose(1, 2)
+
+
+def loss_of(
+    made: tuple[Tensor, Tensor, Tensor], truth: Tensor, target: Tensor, known: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of both tiers, the tiny one also towards the full, and the teacher's view."""
+    logits, small, guess = made
+    weight = weights_of(truth)
+    hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
+    hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
+    soft = functional.binary_cross_entropy_with_logits(small, torch.sigmoid(logits.detach()))
+    ends = torch.arange(target.shape[1]) * (PATCH // STEP_FRAMES) + PATCH // STEP_FRAMES - 1
+    error = functional.huber_loss(guess[:, :, ends].transpose(1, 2), target, reduction="none")
+    view = (error.mean((1, 2)) * known).sum() / known.sum().clamp(min=1)
+    total = hard + 0.25 * (hard_small + soft) + 0.15 * view
+    parts = {"full": hard.item(), "tiny": hard_small.item(), "view": view.item()}
+    return total, parts
