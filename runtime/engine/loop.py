@@ -12,10 +12,12 @@ from ossicle.runtime.budget import Budget
 from ossicle.runtime.engine.admission import Capacity, Costs, admit
 from ossicle.runtime.engine.batch import forget
 from ossicle.runtime.engine.exports import export_slot, restore_slot
+from ossicle.runtime.engine.inbox import Inbox
 from ossicle.runtime.engine.ladder import Ladder
+from ossicle.runtime.engine.lease import Lease
 from ossicle.runtime.engine.rounds import Rounds
 from ossicle.runtime.engine.settings import EngineSettings
-from ossicle.runtime.engine.slot import Inbox, Lease, OnEnd, OnEvents, Slot
+from ossicle.runtime.engine.slot import OnEnd, OnEvents, Slot
 from ossicle.runtime.errors import CapacityError, OssicleError
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import Task

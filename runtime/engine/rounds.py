@@ -9,8 +9,9 @@ from ossicle.runtime.audio import Chunk, scrub
 from ossicle.runtime.budget import Ledger
 from ossicle.runtime.engine.admission import Costs
 from ossicle.runtime.engine.batch import forget
+from ossicle.runtime.engine.inbox import FLUSH, Note, Update
 from ossicle.runtime.engine.settings import EngineSettings
-from ossicle.runtime.engine.slot import FLUSH, Note, Ready, Slot, Update
+from ossicle.runtime.engine.slot import Ready, Slot
 from ossicle.runtime.engine.stepper import Stepper, renew
 from ossicle.runtime.errors import BackendError, OssicleError
 from ossicle.runtime.task import Event, NoticeEvent
