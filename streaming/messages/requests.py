@@ -20,11 +20,10 @@ PACES = ("live", "file")
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One step of the overload ladder; what ``value`` and ``model`` mean depends on the kind."""
+    """One step of the overload ladder; what ``value`` means depends on the kind."""
 
-    kind: str  # "fewer_layers" | "smaller_model" | "longer_interval" | "bypass"
+    kind: str  # "fewer_layers" | "longer_interval" | "bypass"
     value: int = 0
-    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

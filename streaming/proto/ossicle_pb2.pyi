@@ -122,26 +122,22 @@ class Task(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., latency_class: _Optional[_Union[LatencyClass, str]] = ..., deadline_ms: _Optional[int] = ..., ladder: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., caption: _Optional[_Union[CaptionOptions, _Mapping]] = ..., encode: _Optional[_Union[EncodeOptions, _Mapping]] = ..., decode: _Optional[_Union[DecodeOptions, _Mapping]] = ..., separate: _Optional[_Union[SeparateOptions, _Mapping]] = ..., enhance: _Optional[_Union[EnhanceOptions, _Mapping]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("kind", "value", "model")
+    __slots__ = ("kind", "value")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Step.Kind]
         FEWER_LAYERS: _ClassVar[Step.Kind]
-        SMALLER_MODEL: _ClassVar[Step.Kind]
         LONGER_INTERVAL: _ClassVar[Step.Kind]
         BYPASS: _ClassVar[Step.Kind]
     KIND_UNSPECIFIED: Step.Kind
     FEWER_LAYERS: Step.Kind
-    SMALLER_MODEL: Step.Kind
     LONGER_INTERVAL: Step.Kind
     BYPASS: Step.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
     kind: Step.Kind
     value: int
-    model: str
-    def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., value: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., value: _Optional[int] = ...) -> None: ...
 
 class CaptionOptions(_message.Message):
     __slots__ = ("finals_only", "min_score", "language", "no_heartbeat", "labels", "alerts_only", "style")
@@ -162,18 +158,20 @@ class CaptionOptions(_message.Message):
     def __init__(self, finals_only: bool = ..., min_score: _Optional[float] = ..., language: _Optional[str] = ..., no_heartbeat: bool = ..., labels: _Optional[_Iterable[str]] = ..., alerts_only: bool = ..., style: _Optional[str] = ...) -> None: ...
 
 class EncodeOptions(_message.Message):
-    __slots__ = ("kbps", "frames_per_packet", "redundancy", "dtx", "layers")
+    __slots__ = ("kbps", "frames_per_packet", "dtx", "layers", "budget_ms", "wire")
     KBPS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_PER_PACKET_FIELD_NUMBER: _ClassVar[int]
-    REDUNDANCY_FIELD_NUMBER: _ClassVar[int]
     DTX_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
+    WIRE_FIELD_NUMBER: _ClassVar[int]
     kbps: float
     frames_per_packet: int
-    redundancy: int
     dtx: bool
     layers: int
-    def __init__(self, kbps: _Optional[float] = ..., frames_per_packet: _Optional[int] = ..., redundancy: _Optional[int] = ..., dtx: bool = ..., layers: _Optional[int] = ...) -> None: ...
+    budget_ms: int
+    wire: str
+    def __init__(self, kbps: _Optional[float] = ..., frames_per_packet: _Optional[int] = ..., dtx: bool = ..., layers: _Optional[int] = ..., budget_ms: _Optional[int] = ..., wire: _Optional[str] = ...) -> None: ...
 
 class DecodeOptions(_message.Message):
     __slots__ = ("layers", "delay_frames", "samples")

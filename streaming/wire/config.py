@@ -45,11 +45,16 @@ def _task_from_pb(task: pb.Task, index: int) -> m.TaskSpec:
         model=short(task.model, f"{at}.model", 256),
         latency_class=choice(CLASSES, task.latency_class, f"{at}.latency_class"),
         deadline_ms=float(task.deadline_ms) or None,
-        ladder=tuple(
-            m.Rung(choice(RUNGS, s.kind, f"{at}.ladder"), s.value, s.model) for s in task.ladder
-        ),
+        ladder=tuple(m.Rung(choice(RUNGS, s.kind, f"{at}.ladder"), s.value) for s in task.ladder),
         options=_options_from_pb(kind, getattr(task, kind)),
     )
+
+
+def _step_to_pb(rung: m.Rung) -> pb.Step:
+    if rung.kind not in RUNGS:
+        known = ", ".join(name for name in RUNGS if name)
+        raise WireError(f"ladder step {rung.kind!r}; one of {known} expected", field="ladder")
+    return pb.Step(kind=RUNGS.index(rung.kind), value=rung.value)  # type: ignore[arg-type]
 
 
 def _task_to_pb(spec: m.TaskSpec) -> pb.Task:
@@ -58,10 +63,7 @@ def _task_to_pb(spec: m.TaskSpec) -> pb.Task:
         model=spec.model,
         latency_class=CLASS_NUMBER[spec.latency_class],  # type: ignore[arg-type]
         deadline_ms=round(spec.deadline_ms or 0),
-        ladder=[
-            pb.Step(kind=RUNGS.index(r.kind), value=r.value, model=r.model)  # type: ignore[arg-type]
-            for r in spec.ladder
-        ],
+        ladder=[_step_to_pb(rung) for rung in spec.ladder],
     )
     if spec.kind not in m.KINDS:
         raise WireError(f"task kind {spec.kind!r}; one of {', '.join(m.KINDS)} expected")

@@ -233,6 +233,22 @@ async def test_what_breaks_the_protocol_is_refused_and_says_why(
         await ask(engine, requests)
 
 
+async def test_a_budget_gives_the_frames_and_a_wire_counts_its_headers(
+    engine: StreamEngine,
+) -> None:
+    async def packets(**options: Any) -> list[m.WirePacket]:
+        spec = m.TaskSpec("encode", model="toy-codec", options=options)
+        answers = await ask(engine, whole(config(spec), tones(1.0), 320))
+        return [p for r in answers if isinstance(r.body, m.PacketsOut) for p in r.body.packets]
+
+    plain, waiting = await packets(kbps=2.0), await packets(kbps=2.0, budget_ms=300)
+    assert waiting[0].samples > plain[0].samples
+    bare, rtp = await packets(kbps=20.0, wire="bare"), await packets(kbps=20.0, wire="rtp")
+    assert sum(len(p.data) for p in rtp) < sum(len(p.data) for p in bare)
+    with pytest.raises(PacketError, match="rtp, grpc, grpc-tls"):
+        await packets(wire="pigeon")
+
+
 async def test_a_class_that_the_bundle_can_never_meet_is_refused(engine: StreamEngine) -> None:
     spec = m.TaskSpec("caption", model="tones", latency_class=LatencyClass.HEARING)
     with pytest.raises(BudgetError, match="allows 10 ms"):
