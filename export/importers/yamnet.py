@@ -2,6 +2,10 @@
 
 Source: M. Plakal and D. Ellis, YAMNet, TensorFlow models; the TFLite file, whose first fifteen
 operators (framing, a DFT as int8 matrices, mel) become the host's log-mel, arithmetic included.
+
+TFLite rounds the activations of most layers to 8 bits as it runs. The program ``step`` does the
+same, to the last bit; ``step-float`` leaves the rounding out: four times faster, and within 0.01 of
+the same scores over a clip.
 """
 
 from __future__ import annotations
@@ -28,11 +32,12 @@ def draft(path: Path) -> Draft:
     model = read(file)
     patch, embedding, scores = _landmarks(model.subgraphs[0], file.name)
     front, arrays = _front_end(model.subgraphs[0], file.name)
-    graph = convert(
-        model, 0, "yamnet",
+    ends = (
         [Feed(patch, "patch", (PATCH, MELS))],
         [Feed(scores, "scores", (CLASSES,)), Feed(embedding, "embedding", (EMBEDDING,))],
-    )  # fmt: skip
+    )
+    graph = convert(model, 0, "yamnet", *ends)
+    plain = convert(model, 0, "yamnet", *ends, eight_bits=False)
     manifest = Manifest(
         schema=1,
         name="yamnet",
@@ -46,10 +51,17 @@ def draft(path: Path) -> Draft:
         latency=HOP,
         latency_class="caption",
         labels=_labels(file.parent / "yamnet_class_map.csv"),
-        graphs={"yamnet": graph.entry("yamnet.onnx")},
-        programs={"step": _program(front)},
+        graphs={
+            "yamnet": graph.entry("yamnet.onnx"),
+            "yamnet-float": plain.entry("yamnet-float.onnx"),
+        },
+        programs={
+            "step": _program(front, "yamnet"),
+            "step-float": _program(front, "yamnet-float"),
+        },
     )
-    return Draft(manifest, {"yamnet.onnx": graph.bytes(), **arrays}, tolerance=1e-3)
+    graphs = {"yamnet.onnx": graph.bytes(), "yamnet-float.onnx": plain.bytes()}
+    return Draft(manifest, {**graphs, **arrays}, tolerance=1e-3)
 
 
 def _front_end(graph: Subgraph, label: str) -> tuple[dict[str, object], dict[str, bytes]]:
@@ -83,7 +95,7 @@ def _padding(graph: Subgraph, label: str) -> int:
     return int(amounts[1, 0])
 
 
-def _program(front: dict[str, object]) -> Program:
+def _program(front: dict[str, object], graph: str) -> Program:
     fill = float(np.log(OFFSET))
     return Program(
         inputs=(ProgramInput("audio", "audio", (1, HOP)),),
@@ -95,7 +107,7 @@ def _program(front: dict[str, object]) -> Program:
             Op("integer_log_mel", ("audio",), ("mel",), params=front),
             Op("patch", ("mel",), ("patch",),
                params={"frames": PATCH, "width": MELS, "fill": fill}),
-            Op("graph", ("patch",), ("scores", "embedding"), "yamnet"),
+            Op("graph", ("patch",), ("scores", "embedding"), graph),
         ),
     )  # fmt: skip
 

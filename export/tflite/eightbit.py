@@ -19,21 +19,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from ossicle.export.tflite.layout import channels_first_shape, never_negative
-from ossicle.export.tflite.reader import Operator, Subgraph
+from ossicle.export.tflite.reader import Operator
 from ossicle.export.tflite.walk import Array, Walk
 from ossicle.runtime.errors import ExportError
 
 ONE = np.float32(1)
 
 
-def dynamic(graph: Subgraph, op: Operator) -> bool:
-    """Tell whether TFLite rounds this operator's float input to 8 bits as it runs.
+def dynamic(w: Walk, op: Operator) -> bool:
+    """Tell whether this operator's float input is to be rounded to 8 bits as it runs.
 
-    It does so in dense layers and pointwise convolutions whose weights are int8.
+    TFLite does so in dense layers and pointwise convolutions whose weights are int8.
     """
-    if op.kind not in ("FULLY_CONNECTED", "CONV_2D"):
+    if not w.eight_bits or op.kind not in ("FULLY_CONNECTED", "CONV_2D"):
         return False
-    value, weight = (graph.tensors[i] for i in op.inputs[:2])
+    value, weight = (w.tensor(i) for i in op.inputs[:2])
     pointwise = op.kind != "CONV_2D" or weight.shape[1:3] == (1, 1)
     return (
         pointwise
@@ -46,9 +46,9 @@ def dynamic(graph: Subgraph, op: Operator) -> bool:
     )
 
 
-def has_dynamic(graph: Subgraph) -> bool:
-    """Tell whether the order of sums matters in ``graph``."""
-    return any(dynamic(graph, op) for op in graph.operators)
+def has_dynamic(w: Walk) -> bool:
+    """Tell whether the order of sums matters in this graph."""
+    return any(dynamic(w, op) for op in w.graph.operators)
 
 
 def in_eight_bits(w: Walk, op: Operator) -> str:

@@ -19,7 +19,7 @@ from ossicle.export.tflite.walk import Walk, converts
 
 @converts("FULLY_CONNECTED")
 def _fully_connected(w: Walk, op: Operator) -> None:
-    if dynamic(w.graph, op):
+    if dynamic(w, op):
         w.give(op, in_eight_bits(w, op))
         return
     weight = w.out.weight(np.ascontiguousarray(w.constant(op.inputs[1]).T))
@@ -33,7 +33,7 @@ def _fully_connected(w: Walk, op: Operator) -> None:
 def _conv_2d(w: Walk, op: Operator) -> None:
     weight = w.tensor(op.inputs[1])
     channels = w.tensor(op.inputs[0]).shape[3]
-    if dynamic(w.graph, op):
+    if dynamic(w, op):
         w.give(op, in_eight_bits(w, op))
     elif channels == 1 and _in_order(w, op):
         w.give(op, first_in_order(w, op, w.constant(op.inputs[1]), _pads_of(w, op)))
@@ -53,7 +53,7 @@ def _depthwise_conv_2d(w: Walk, op: Operator) -> None:
 def _mean(w: Walk, op: Operator) -> None:
     rank = len(w.tensor(op.inputs[0]).shape)
     axes = sorted(axis_in_onnx(int(a), rank) for a in w.constant(op.inputs[1]).reshape(-1))
-    if rank == 4 and axes == [2, 3] and has_dynamic(w.graph):
+    if rank == 4 and axes == [2, 3] and has_dynamic(w):
         w.give(op, mean_in_order(w, op))
         return
     keep = int(bool(op.options["keep_dims"]))
@@ -64,7 +64,7 @@ def _mean(w: Walk, op: Operator) -> None:
 def _in_order(w: Walk, op: Operator) -> bool:
     """Tell whether the last bit of a float convolution is rounded to 8 bits further on."""
     plain = op.options.get("dilation_h", 1) == op.options.get("dilation_w", 1) == 1
-    return plain and len(op.inputs) > 2 and op.inputs[2] >= 0 and has_dynamic(w.graph)
+    return plain and len(op.inputs) > 2 and op.inputs[2] >= 0 and has_dynamic(w)
 
 
 def _pads_of(w: Walk, op: Operator) -> list[int]:

@@ -22,10 +22,13 @@ Array = NDArray[Any]
 class Walk:
     """What is known so far; ``values`` maps tensor index to ONNX name."""
 
-    def __init__(self, graph: Subgraph, name: str, quantised: bool) -> None:
+    def __init__(
+        self, graph: Subgraph, name: str, quantised: bool, eight_bits: bool = True
+    ) -> None:
         self.graph = graph
         self.out = StepWriter(name)
         self.quantised = quantised
+        self.eight_bits = eight_bits
         self.values: dict[int, str] = {}
         self.handles: dict[int, str] = {}
         self.constants: dict[int, Array] = {}

@@ -194,7 +194,7 @@ def test_built_in_bundles_pass_the_static_check() -> None:
         ("dtln", "dtln", ("magnitude", "basis")),
         ("gtcrn", "gtcrn", ("gtcrn",)),
         ("silero-vad", "silero_vad", ("vad",)),
-        ("yamnet", "yamnet", ("yamnet",)),
+        ("yamnet", "yamnet", ("yamnet", "yamnet-float")),
         ("lyra", "lyra_v2", ("encoder-float", "decoder-float")),
     ],
 )
