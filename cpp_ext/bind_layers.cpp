@@ -1,4 +1,6 @@
 // Convolution, GRU, attention and pointwise steps in Python.
+#include <algorithm>
+
 #include "bind.hpp"
 #include "layers.hpp"
 
@@ -96,19 +98,45 @@ void cross(const Floats& q, const Floats& keys, const Floats& values, const Long
   cross_step(step);
 }
 
-void combine(const std::vector<Floats>& terms, const Floats& weights, Floats out) {
-  need(!terms.empty() && terms.size() <= 16 && sized(weights, {static_cast<py::ssize_t>(terms.size())}),
-       "1 to 16 terms, one weight each");
-  const float* from[16];
+// Whether n floats at a and at b have one in common.
+bool overlap(const float* a, const float* b, std::int64_t n) {
+  const auto x = reinterpret_cast<std::uintptr_t>(a), y = reinterpret_cast<std::uintptr_t>(b);
+  return x < y + n * sizeof(float) && y < x + n * sizeof(float);
+}
+
+// outs[r] = sum over k of weights[r, k] * terms[k], all rows in one pass over memory.
+void combine(const std::vector<Floats>& terms, const Floats& weights, std::vector<Floats> outs) {
+  constexpr std::size_t kTerms = 16, kOuts = 4;
+  constexpr std::int64_t kPass = 1024;  // floats of each array that are in the first cache at once
+  need(!terms.empty() && terms.size() <= kTerms && !outs.empty() && outs.size() <= kOuts &&
+           sized(weights, {static_cast<py::ssize_t>(outs.size()), static_cast<py::ssize_t>(terms.size())}),
+       "1 to 16 terms and 1 to 4 outputs, weights [outputs, terms]");
+  const Floats& first = outs[0];
+  auto same = [&](const Floats& a) {
+    return a.ndim() == first.ndim() && std::equal(a.shape(), a.shape() + a.ndim(), first.shape());
+  };
+  const float* from[kTerms];
+  float* to[kOuts];
+  const std::int64_t n = first.size(), count = static_cast<std::int64_t>(terms.size());
   for (std::size_t i = 0; i < terms.size(); ++i) {
-    need(terms[i].size() == out.size(), "every term must have the size of out");
+    need(same(terms[i]), "every term must have the shape of the outputs");
     from[i] = terms[i].data();
   }
+  for (std::size_t r = 0; r < outs.size(); ++r) {
+    need(same(outs[r]), "every output must have the same shape");
+    to[r] = outs[r].mutable_data();
+    for (std::size_t i = 0; i < terms.size(); ++i) need(!overlap(to[r], from[i], n), "an output overlaps a term");
+    for (std::size_t i = 0; i < r; ++i) need(!overlap(to[r], to[i], n), "two outputs overlap");
+  }
   const float* w = weights.data();
-  float* to = out.mutable_data();
-  const std::int64_t n = out.size(), count = static_cast<std::int64_t>(terms.size());
+  const std::size_t rows = outs.size();
   py::gil_scoped_release release;
-  table().combine(from, w, count, n, to);
+  for (std::int64_t at = 0; at < n; at += kPass) {
+    const float* here[kTerms];
+    for (std::int64_t i = 0; i < count; ++i) here[i] = from[i] + at;
+    for (std::size_t r = 0; r < rows; ++r)
+      table().combine(here, w + r * count, count, std::min(kPass, n - at), to[r] + at);
+  }
 }
 
 void snake(const Floats& x, const Floats& alpha, const Floats& inverse, Floats out) {
@@ -159,7 +187,7 @@ void bind_layers(py::module_& m) {
   m.def("cross_step", &cross, py::arg("q").noconvert(), py::arg("keys").noconvert(), py::arg("values").noconvert(),
         py::arg("lengths").noconvert(), py::arg("scale"), py::arg("out").noconvert());
   m.def("combine", &combine, py::arg("terms").noconvert(), py::arg("weights").noconvert(),
-        py::arg("out").noconvert());
+        py::arg("outs").noconvert());
   m.def("snake", &snake, py::arg("x").noconvert(), py::arg("alpha").noconvert(), py::arg("inverse").noconvert(),
         py::arg("out").noconvert());
   m.def("log_mel", &log_mel, py::arg("spectrum").noconvert(), py::arg("first").noconvert(),

@@ -11,19 +11,27 @@ namespace {
 constexpr int kChunk = 128;
 constexpr int kWide = 256;  // width at most
 
-// Scores of the 16 keys of a packed group; meanwhile their values are fetched.
-OSSICLE_INLINE void score_group(const float* q, const float* keys, const float* values, std::int64_t width,
-                                float scale, float* out) {
-  vf acc[4][R] = {};
+// Scores of the keys of N packed groups; meanwhile their values are fetched. Every N adds in the same order.
+template <int N>
+OSSICLE_INLINE void score_groups(const float* q, const float* keys, const float* values, std::int64_t width,
+                                 float scale, float* out) {
+  vf acc[N][4][R] = {};
+  const std::int64_t group = width * G;
   std::int64_t d = 0;
-  for (; d + 4 <= width; d += 4) {
-    for (int u = 0; u < 4; ++u) __builtin_prefetch(values + (d + u) * G);
-    for (int u = 0; u < 4; ++u)
-      for (int r = 0; r < R; ++r) acc[u][r] += load(keys + (d + u) * G + r * L) * q[d + u];
-  }
+  for (; d + 4 <= width; d += 4)
+    for (int u = 0; u < 4; ++u) {
+      const float x = q[d + u];
+      for (int n = 0; n < N; ++n) {
+        __builtin_prefetch(values + n * group + (d + u) * G);
+        for (int r = 0; r < R; ++r) acc[n][u][r] += load(keys + n * group + (d + u) * G + r * L) * x;
+      }
+    }
   for (; d < width; ++d)
-    for (int r = 0; r < R; ++r) acc[0][r] += load(keys + d * G + r * L) * q[d];
-  for (int r = 0; r < R; ++r) store(out + r * L, ((acc[0][r] + acc[1][r]) + (acc[2][r] + acc[3][r])) * scale);
+    for (int n = 0; n < N; ++n)
+      for (int r = 0; r < R; ++r) acc[n][0][r] += load(keys + n * group + d * G + r * L) * q[d];
+  for (int n = 0; n < N; ++n)
+    for (int r = 0; r < R; ++r)
+      store(out + n * G + r * L, ((acc[n][0][r] + acc[n][1][r]) + (acc[n][2][r] + acc[n][3][r])) * scale);
 }
 
 template <int W>  // registers of width
@@ -59,8 +67,12 @@ OSSICLE_INLINE void chunk(const float* q, const float* keys, const float* values
                           std::int64_t width, float scale, Running& run, float* acc) {
   alignas(64) float p[kChunk + G];
   const std::int64_t g0 = a / G, g1 = (b + G - 1) / G;
-  for (std::int64_t g = g0; g < g1; ++g) 
-    score_group(q, keys + g * width * G, values + g * width * G, width, scale, p + (g - g0) * G);
+  constexpr int kGroups = R == 1 ? 4 : 1;  // as many as leave their sums in registers
+  std::int64_t g = g0;
+  for (; g + kGroups <= g1; g += kGroups)
+    score_groups<kGroups>(q, keys + g * width * G, values + g * width * G, width, scale, p + (g - g0) * G);
+  for (; g < g1; ++g)
+    score_groups<1>(q, keys + g * width * G, values + g * width * G, width, scale, p + (g - g0) * G);
   float* from = p + (a - g0 * G);
   const std::int64_t n = b - a;
   vf tops = all(run.top);
@@ -101,7 +113,8 @@ OSSICLE_INLINE void chunk(const float* q, const float* keys, const float* values
 
 void attend(const float* q, const float* keys, const float* values, std::int64_t capacity, std::int64_t first,
             std::int64_t count, std::int64_t width, float scale, float* out) {
-  alignas(64) float acc[kWide] = {};
+  alignas(64) float acc[kWide];
+  for (std::int64_t d = 0; d < width; ++d) acc[d] = 0.0f;
   Running run{-__builtin_inff(), 0.0f};
   while (count > 0) {
     std::int64_t stop = (first / G) * G + kChunk;

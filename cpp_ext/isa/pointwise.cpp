@@ -59,11 +59,24 @@ void narrow(const float* x, std::int64_t size, Weights kind, float inverse, void
 }
 
 void combine(const float* const* terms, const float* weights, std::int64_t count, std::int64_t size, float* out) {
-  each(size, [&](std::int64_t i, std::int64_t n) __attribute__((always_inline)) {
+  constexpr std::int64_t kRun = 4;  // registers at once, so that a term's address and weight are fetched once for all
+  std::int64_t i = 0;
+  for (; i + kRun * L <= size; i += kRun * L) {
+    vf y[kRun];
+    for (int r = 0; r < kRun; ++r) y[r] = weights[0] * load(terms[0] + i + r * L);
+    for (std::int64_t k = 1; k < count; ++k) {
+      const float* term = terms[k] + i;
+      const float weight = weights[k];
+      for (int r = 0; r < kRun; ++r) y[r] += weight * load(term + r * L);
+    }
+    for (int r = 0; r < kRun; ++r) store(out + i + r * L, y[r]);
+  }
+  for (; i < size; i += L) {
+    const std::int64_t n = size - i < L ? size - i : L;
     vf y = weights[0] * get(terms[0] + i, n);
     for (std::int64_t k = 1; k < count; ++k) y += weights[k] * get(terms[k] + i, n);
     put(out + i, y, n);
-  });
+  }
 }
 
 void gru_gates(const float* xi, const float* hh, std::int64_t H, float* h) {

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ossicle.kernels import check, paths
+from ossicle.kernels import check, memory, paths
 from ossicle.kernels.attention import cpu
 from ossicle.kernels.attention.cpu import GROUP
 from ossicle.kernels.errors import RangeError, ShapeError
@@ -59,8 +59,8 @@ def fresh(
         check.number(name, n, 1, top)
     capacity = -(-(window + tokens - 1) // GROUP) * GROUP
     return AttentionState(
-        np.zeros((batch, heads, capacity // GROUP, width, GROUP), np.float32),
-        np.zeros((batch, heads, capacity, width), np.float32),
+        memory.zeros((batch, heads, capacity // GROUP, width, GROUP), np.float32),
+        memory.zeros((batch, heads, capacity, width), np.float32),
         np.zeros(batch, np.int64),
     )
 

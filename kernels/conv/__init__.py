@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ossicle.kernels import check, paths
+from ossicle.kernels import check, memory, paths
 from ossicle.kernels.conv import cpu
 from ossicle.kernels.errors import RangeError, ShapeError
 
@@ -190,7 +190,7 @@ def fresh(packed: PackedConv, batch: int = 1) -> ConvState:
         RangeError: ``batch`` is below 1.
     """
     check.number("batch", batch, 1, 1 << 20)
-    ring = np.zeros((batch, packed.history, packed.padded), RING[packed.dtype])
+    ring = memory.zeros((batch, packed.history, packed.padded), RING[packed.dtype])
     return ConvState(ring, np.zeros(batch, np.int64))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ossicle.kernels import check, paths
+from ossicle.kernels import check, memory, paths
 from ossicle.kernels.errors import RangeError, ShapeError
-from ossicle.kernels.sampler.plan import COLUMNS, Plan, Predicts, Solver, plan
+from ossicle.kernels.sampler.plan import Plan, Predicts, Solver, plan
 from ossicle.kernels.sampler.schedule import Schedule, karras, rectified, variance_preserving
 
 Floats = NDArray[np.float32]
@@ -36,7 +38,7 @@ def fresh(shape: tuple[int, ...]) -> SamplerState:
     """The state before the first call, for samples of that shape."""
     if not shape or min(shape) < 1:
         raise ShapeError(f"shape is {list(shape)}; it must have axes, each at least 1")
-    h1, h2, last, spare, spare_last = (np.zeros(shape, np.float32) for _ in range(5))
+    h1, h2, last, spare, spare_last = (memory.zeros(shape, np.float32) for _ in range(5))
     return SamplerState(h1, h2, last, spare, spare_last)
 
 
@@ -71,6 +73,14 @@ def step(
         ShapeError, DtypeError, LayoutError: an array does not fit.
         RangeError: the run is over, or guidance or noise is missing.
     """
+    core = paths.core() if paths.choose(path) == "core" else None
+    if core is not None and out is not None:
+        # The compiled part checks as much before it touches anything; what it refuses is put into
+        # words below.
+        with suppress(TypeError, ValueError, AttributeError, IndexError, KeyError):
+            if out.size:
+                _compiled(core, run, state, x, model, unconditional, guidance, noise, out)
+                return out
     if state.call >= run.calls:
         raise RangeError(f"call {state.call} of a run of {run.calls}: the sample is finished")
     if not isinstance(x, np.ndarray) or x.ndim < 1:
@@ -102,41 +112,61 @@ def step(
         terms["noise"] = check.array("noise", noise, np.float32, axes, *sizes)
     if unconditional is not None:
         terms["u"] = check.array("unconditional", unconditional, np.float32, axes, *sizes)
-    taken = paths.choose(path)
-    weights = run.weights[state.call]
-    _combine(weights[0], terms, guidance, y, taken)
-    if weights[1].any():
-        _combine(weights[1], terms, guidance, state.spare, taken)
-        if weights[2].any():
-            _combine(weights[2], terms, guidance, state.spare_last, taken)
-            state.last, state.spare_last = state.spare_last, state.last
-        state.h1, state.h2, state.spare = state.spare, state.h1, state.h2
-    state.call += 1
+    mix = run.mixes[state.call]
+    if unconditional is not None:
+        mix = mix.guided(guidance)
+    outs = (y, state.spare, state.spare_last)[: len(mix.rows)]
+    if core is not None:
+        core.combine([terms[n] for n in mix.columns], mix.weights, list(outs))
+    else:
+        for row, into in zip(mix.weights, outs, strict=True):
+            _combine(row, [terms[n] for n in mix.columns], into)
+    _turn(state, len(mix.rows))
     return y
 
 
-def _combine(
-    row: NDArray[np.float32],
-    terms: dict[str, Floats],
+def _compiled(
+    core: Any,
+    run: Plan,
+    state: SamplerState,
+    x: Floats,
+    model: Floats,
+    unconditional: Floats | None,
     guidance: float,
+    noise: Floats | None,
     out: Floats,
-    path: paths.Path,
 ) -> None:
-    """``out = sum(weight * term)`` over the terms of weight other than 0, guidance folded in."""
-    names, weights = [], []
-    for name, weight in zip(COLUMNS, row.tolist(), strict=True):
-        if weight == 0.0:
-            continue
-        if name == "m" and "u" in terms:
-            names += ["m", "u"]
-            weights += [weight * guidance, weight * (1.0 - guidance)]
-        else:
-            names.append(name)
-            weights.append(weight)
-    core = paths.core()
-    if path == "core" and core is not None:
-        core.combine([terms[n] for n in names], np.array(weights, np.float32), out)
-        return
-    out[:] = np.float32(weights[0]) * terms[names[0]]
-    for n, w in zip(names[1:], weights[1:], strict=True):
-        out += np.float32(w) * terms[n]
+    """The step without words: whatever does not fit is an exception of the compiled part."""
+    if state.call < 0:
+        raise ValueError
+    mix = run.mixes[state.call]
+    if unconditional is not None:
+        mix = mix.guided(guidance)
+    elif guidance != 1.0:
+        raise ValueError
+    terms = {
+        "x": x, "m": model, "h1": state.h1, "h2": state.h2, "last": state.last, "noise": noise,
+        "u": unconditional,
+    }  # fmt: skip
+    if model.shape != out.shape or x.shape != out.shape:
+        raise ValueError
+    outs = [out, state.spare, state.spare_last][: len(mix.rows)]
+    core.combine([terms[n] for n in mix.columns], mix.weights, outs)
+    _turn(state, len(mix.rows))
+
+
+def _turn(state: SamplerState, rows: int) -> None:
+    """What was written becomes what the next call reads; the arrays themselves stay."""
+    if rows == 3:
+        state.last, state.spare_last = state.spare_last, state.last
+    if rows >= 2:
+        state.h1, state.h2, state.spare = state.spare, state.h1, state.h2
+    state.call += 1
+
+
+def _combine(row: NDArray[np.float32], terms: list[Floats], out: Floats) -> None:
+    """``out = sum(weight * term)``."""
+    out[:] = row[0] * terms[0]
+    for term, weight in zip(terms[1:], row[1:], strict=True):
+        if weight != 0.0:
+            out += weight * term

@@ -15,7 +15,7 @@ whole run can be captured in a CUDA graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -34,6 +34,33 @@ ROWS: Final = ("next", "keep", "set_aside")
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """What one call computes: only the rows and columns that are not all zero."""
+
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]  # the first of ROWS, as many as are used
+    weights: NDArray[np.float32]  # [rows, columns]
+
+    def guided(self, guidance: float) -> Mix:
+        """``m`` replaced by ``guidance * m + (1 - guidance) * u``; itself where ``m`` is unused."""
+        if "m" not in self.columns:
+            return self
+        at = self.columns.index("m")
+        scaled = self.weights.copy()
+        scaled[:, at] *= np.float32(guidance)
+        rest = self.weights[:, at : at + 1] * np.float32(1.0 - guidance)
+        return Mix((*self.columns, "u"), self.rows, np.concatenate([scaled, rest], 1))
+
+
+def _mix(weights: NDArray[np.float32]) -> Mix:
+    used = weights.any(1)
+    count = 3 if used[2] else 2 if used[1] else 1
+    columns = np.flatnonzero(weights[:count].any(0))
+    kept = np.ascontiguousarray(weights[:count, columns])
+    return Mix(tuple(COLUMNS[c] for c in columns), ROWS[:count], kept)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All weights of one sampling run."""
 
@@ -42,6 +69,10 @@ class Plan:
     alpha: F64  # [calls]
     sigma: F64  # [calls]
     weights: NDArray[np.float32]  # [calls, 3, 6]: ROWS by COLUMNS
+    mixes: tuple[Mix, ...] = field(init=False, repr=False)  # the same, by call, without the zeros
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mixes", tuple(_mix(rows) for rows in self.weights))
 
     @property
     def calls(self) -> int:

@@ -68,7 +68,9 @@ def cross_step(
     out: NDArray[np.float32],
 ) -> None: ...
 def combine(
-    terms: list[NDArray[np.float32]], weights: NDArray[np.float32], out: NDArray[np.float32]
+    terms: list[NDArray[np.float32]],
+    weights: NDArray[np.float32],
+    outs: list[NDArray[np.float32]],
 ) -> None: ...
 def snake(
     x: NDArray[np.float32],
@@ -118,3 +120,53 @@ class CubinLauncher:
         integers: list[int],
         stream: int = 0,
     ) -> None: ...
+
+Place = tuple[int, int, list[int], list[int]]  # buffer, offset, shape, strides
+
+class StepPlan:
+    def __init__(self) -> None: ...
+    def buffer(self, home: int, size: int, place: int, item: int) -> int: ...
+    def constant(self, values: NDArray[np.float32]) -> int: ...
+    def weights(
+        self,
+        rows: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+        widths: list[int],
+        half: bool,
+    ) -> int: ...
+    def map(
+        self, op: int, first: float, second: float, out: Place, a: Place, b: Place | None
+    ) -> None: ...
+    def gemm(
+        self,
+        weights: int,
+        parts: list[Place],
+        out: Place,
+        residual: Place | None,
+        act: int,
+        alpha: float,
+    ) -> None: ...
+    def taps(self, out: Place, x: Place, w: Place, bias: Place, act: int, alpha: float) -> None: ...
+    def row(
+        self, op: int, number: float, out: Place, x: Place, scale: Place | None, bias: Place | None
+    ) -> None: ...
+    def convert(self, out: Place, x: Place) -> None: ...
+    def seal(self) -> None: ...
+    @property
+    def arena(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+
+class StepRun:
+    def __init__(
+        self,
+        plan: StepPlan,
+        streams: int,
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+        even: list[NDArray[Any]],
+        odd: list[NDArray[Any]],
+    ) -> None: ...
+    def step(self, side: int) -> None: ...
+    def poison(self) -> None: ...
+    def profile(self, side: int) -> list[tuple[int, int]]: ...
