@@ -18,6 +18,7 @@ from ossicle.export.models.separator import (
     lapped_windows,
 )
 from ossicle.export.recipes import separator
+from ossicle.export.recipes.separator_bundle import export
 from ossicle.export.recipes.separator_data import (
     GROUPS,
     LABELS,
@@ -315,7 +316,7 @@ def test_queries_are_learned(queries: QueryWeights) -> None:
 @pytest.mark.slow
 def test_an_exported_bundle_keeps_the_laws(queries: QueryWeights, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    bundle = separator.export(Separator(SMALL).eval(), tmp_path / "small", "small", queries)
+    bundle = export(Separator(SMALL).eval(), tmp_path / "small", "small", queries)
     report = verify(bundle)
     assert report.ok, report.first_broken
     model = Model.load(bundle)
