@@ -172,6 +172,7 @@ class Engine:
             "steps": self.steps,
             "rows": self.rows,
             "costs_us": self.costs.table(),
+            "backends": {name: model.backend.name for name, model in self.models.items()},
             "slots": [
                 {
                     "slot": s.index, "generation": s.generation, "task": s.task.kind,

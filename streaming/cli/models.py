@@ -92,7 +92,9 @@ def verify(
     law: Annotated[
         list[str] | None, typer.Option(help="Only this law (reset, golden, ...); repeatable.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="ort, ort-cuda, native or tensorrt.")] = "ort",
+    backend: Annotated[
+        str, typer.Option(help="ort, ort-cuda, native, native-bf16, auto or tensorrt.")
+    ] = "ort",
     json: Json = False,
 ) -> None:
     """Try every law of streaming on a model; exit 1 where one does not hold."""

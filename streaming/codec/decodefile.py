@@ -224,7 +224,7 @@ def _load(head: FileHead, model: str | os.PathLike[str] | Bundle | None) -> Mode
     Raises:
         BundleError: not installed, or another version of it.
     """
-    runner = Model.load(head.model if model is None else model)
+    runner = Model.load(head.model if model is None else model, "auto")
     ours = identity(runner.manifest)
     if ours != head.manifest_hash:
         raise BundleError(

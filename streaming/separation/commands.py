@@ -72,7 +72,7 @@ def separate_file(
         AudioError: audio that cannot be read, a place that cannot be written.
         QueryError: an unknown query. BundleError: no such bundle.
     """
-    runner = Model.load(model)
+    runner = Model.load(model, "auto")
     queries = [query] if isinstance(query, str) else list(query)
     places = [dst] if isinstance(dst, str | os.PathLike) else list(dst)
     if len(places) != len(queries):
@@ -105,7 +105,7 @@ def enhance_file(
     ``model`` is a bundle of task ``separate``, or any imported enhancer with one audio input.
     The other arguments, and what is raised, are those of :func:`separate_file`.
     """
-    runner = Model.load(model)
+    runner = Model.load(model, "auto")
     task = EnhanceTask(runner, depth=depth, keep_alarms=keep_alarms)
     return _run(runner, task, src, [dst], [task.TRACK], plot, progress)
 

@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     host: str = "127.0.0.1"  # address to bind; anything but loopback needs TLS or insecure
     port: int = DEFAULT_PORT  # 0: any free one
     models: tuple[str, ...] = ()  # bundle names or folders; empty: every built-in
-    backend: str = "ort"  # "ort" or "torch"
+    backend: str = "auto"  # native where it can, else ONNX Runtime; or one of the two by name
     threads: int = 1  # of one model run
     state_dir: str = ""  # for snapshots; empty: streams cannot be resumed
     reuse_port: bool = False  # several processes on one port (SO_REUSEPORT)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 from ossicle.runtime.bundle import find_bundle
 from ossicle.runtime.engine import Engine, EngineSettings
 from ossicle.runtime.errors import BundleError, WireError
 from ossicle.runtime.model import Model
 from ossicle.streaming.server.config import BUILT_IN, Settings
+
+log = logging.getLogger("ossicle.server")
 
 
 def load_models(settings: Settings) -> dict[str, Model]:
@@ -27,6 +30,8 @@ def load_models(settings: Settings) -> dict[str, Model]:
     if not names:
         raise WireError("no model is installed; name one with --models, or `ossicle pull` one")
     models = [Model.load(name, settings.backend, settings.threads) for name in names]
+    for model in models:
+        log.info("loaded", extra={"model": model.name, "backend": model.backend.name})
     return {model.name: model for model in models}
 
 

@@ -114,7 +114,8 @@ def _reduce(low: Lowering, node: Node) -> None:
         raise BackendError("over every axis: the batch stays as it is")
     row, pair = _REDUCE[node.op]
     for place in places:
-        few = view.shape[place] <= 16 and view.strides[place] != 1 and len(view.shape) > 1
+        size = view.shape[place]
+        few = len(view.shape) > 1 and (size <= 4 or (size <= 16 and view.strides[place] != 1))
         if pair is not None and few:
             view = _folded(low, view, place, row, pair)
         else:
