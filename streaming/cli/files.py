@@ -34,7 +34,10 @@ def encode(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Encode audio into a small .osc file: ossicle encode talk.wav talk.osc --kbps 3."""
+    """Encode audio into a small .osc file: ossicle encode talk.wav talk.osc --kbps 3.
+
+    Channels are mixed to one; the summary says so.
+    """
     from ossicle.streaming.codec.commands import encode_file
     from ossicle.streaming.codec.packet import MAX_FRAMES
 
@@ -221,5 +224,7 @@ def _summary(done: Any, out: str, quiet: bool, json: bool) -> None:
     seconds = done.seconds if hasattr(done, "seconds") else done["seconds"]
     rate = getattr(done, "payload_kbps", None)
     more = "" if rate is None else f", {rate:.2f} kbps of codes"
+    if getattr(done, "channels", 1) > 1:
+        more += f", {done.channels} channels mixed to one"
     name = "standard output" if out == "-" else Path(out).name
     show(done, json, lambda: f"{name}: {seconds:.1f} s{more}", quiet=out == "-")

@@ -48,7 +48,7 @@ def encode_file(
         AudioError: audio that cannot be read, a place that cannot be written.
         BundleError: no such codec. PacketError: a rate or layer count out of range.
     """
-    runner = Model.load(model)
+    runner = Model.load(model, "auto")
     task = EncodeTask(
         runner.bundle, kbps=kbps, layers=layers, frames=frames, silence_dbfs=silence_dbfs
     )
@@ -100,7 +100,7 @@ class _Encoding:
         return FileSummary(
             seconds, taken, self.resampler.input.rate_hz, frames, self.writer.size,
             self.run.state.plan.layers, self.payload_bits / spent / 1000,
-            8 * self.writer.size / spent / 1000,
+            8 * self.writer.size / spent / 1000, self.resampler.input.channels,
         )  # fmt: skip
 
     def _encode(self, chunks: list[Chunk]) -> None:

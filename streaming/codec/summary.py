@@ -22,4 +22,5 @@ class FileSummary:
     layers: int
     payload_kbps: float  # codes alone
     file_kbps: float  # everything
+    channels: int = 1  # of the source; a codec of one channel has them mixed
     whole: bool = True  # False: the .osc file was cut and what there was was decoded

@@ -43,6 +43,7 @@ def encode_remote(
     from ossicle.streaming.codec.container import ContainerWriter, FileHead
     from ossicle.streaming.codec.encodefile import byte_sink
     from ossicle.streaming.codec.layout import CodeLayout
+    from ossicle.streaming.codec.packet import read_header
 
     options = {"kbps": kbps, "layers": layers, "frames_per_packet": frames, "dtx": dtx}
     spec = m.TaskSpec("encode", model=model, options=options)
@@ -52,28 +53,39 @@ def encode_remote(
         async with remote.connect() as client:
             stream = client.stream(spec, rate_hz=rate, channels=wide, live=False)
             about = (await stream.opened()).tasks[0]
-            layout = CodeLayout(about.books, about.hop_samples, about.model_rate_hz)
-            head = FileHead(
-                about.model, about.codec_identity, layout, about.delay_samples, taken.rate_hz
-            )
-            writer = ContainerWriter(head, write)
+
+            def writing(hop: int) -> ContainerWriter:
+                layout = CodeLayout(about.books, hop, about.model_rate_hz)
+                return ContainerWriter(
+                    FileHead(
+                        about.model, about.codec_identity, layout, about.delay_samples,
+                        taken.rate_hz,
+                    ),
+                    write,
+                )  # fmt: skip
+
+            writer: ContainerWriter | None = None
             reached, ended = 0, m.Ended()
             async for response in drive(stream, narrow(_at_rate(taken, rate), wide)):
                 body = response.body
                 if isinstance(body, m.PacketsOut):
                     for packet in body.packets:
-                        writer.packet(packet.data, packet.start_sample // layout.hop)
+                        # a model's hop may be several frames: packets know how long one is
+                        frame = packet.samples // read_header(packet.data).frames
+                        writer = writer or writing(frame)
+                        writer.packet(packet.data, packet.start_sample // frame)
                         reached = packet.start_sample + packet.samples
-                    progress(reached / layout.sample_rate_hz, None)
+                    progress(reached / about.model_rate_hz, None)
                 elif isinstance(body, m.Ended):
                     ended = body
-            samples = -(-ended.samples * layout.sample_rate_hz // rate)
+            writer = writer or writing(about.hop_samples)
+            samples = -(-ended.samples * about.model_rate_hz // rate)
             count = ended.samples * taken.rate_hz // rate
             writer.close(samples, count)
             payload = ended.tasks[0].payload_kbps
             return RemoteSummary(
                 ended.samples / rate, count, taken.rate_hz, payload, ended.wire_kbps_out,
-                reached // layout.hop,
+                reached // writer.head.layout.hop, taken.channels,
             )  # fmt: skip
 
     with open_source(source) as taken, byte_sink(out) as write:

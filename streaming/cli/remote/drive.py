@@ -26,6 +26,7 @@ class RemoteSummary:
     payload_kbps: float | None = None
     wire_kbps: float | None = None
     frames: int = 0
+    channels: int = 1  # of the source; a codec of one channel has them mixed
 
 
 async def drive(stream: Stream, pieces: Iterator[Samples]) -> AsyncIterator[m.Response]:
