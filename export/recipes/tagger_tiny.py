@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ossicle.export.bundle import finish
 from ossicle.export.quantise import quantise_bundle
-from ossicle.export.recipes.tagger_calibrate import two_events
+from ossicle.export.recipes.tagger_scenes import two_events
 from ossicle.export.recipes.tagger_data import Library, frames_of, load_library
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.model import Model
