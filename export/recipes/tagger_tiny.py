@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ossicle.export.bundle import finish
 from ossicle.export.quantise import quantise_bundle
-from ossicle.export.recipes.tagger_scenes import two_events
-from ossicle.export.recipes.tagger_data import Library, frames_of, load_library
+from ossicle.export.recipes.tagger_data import Library, load_library
+from ossicle.export.recipes.tagger_scenes import frames_of, two_events
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.model import Model
 from ossicle.runtime.scene.mix import Scene
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[4])
     parser.add_argument("--scenes", type=int, default=16)
     asked = parser.parse_args(arguments)
-    lib = load_library(asked.data, asked.folds, held_out=True)
+    lib = load_library(asked.data, asked.folds, held_out=True, part="tune")
     made = shrink(Bundle.open(asked.bundle), asked.out, lib, asked.scenes, 41)
     print(made.root, parameter_bytes(made), "bytes of parameters", made.manifest.metrics)
 
