@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,11 +93,16 @@ def caption_stream(
     options: CaptionOptions | None = None, when_full: str = "drop",
     see: Callable[[Cue], None] | None = None,
 ) -> CaptionReport:  # fmt: skip
-    """Caption ``chunks`` of any one format into any number of sinks; a failed one is reported."""
-    outlets = Outlets(sinks, when_full=when_full)
+    """Caption ``chunks`` of any one format into any number of sinks; a failed one is reported.
+
+    Nothing is written before the tagger is loaded and the first audio has come.
+    """
     tally = Tally()
+    events = caption_events(chunks, bundle, options, tally)
+    first = next(events, None)
+    outlets = Outlets(sinks, when_full=when_full)
     try:
-        for event in caption_events(chunks, bundle, options, tally):
+        for event in () if first is None else chain([first], events):
             if isinstance(event, CueEvent):
                 outlets.put(event.cue)
                 if see is not None:

@@ -14,14 +14,7 @@ from collections.abc import Sequence
 
 from ossicle.streaming.captions.cue import Label, Op, Priority, Relation, RelationKind
 from ossicle.streaming.captions.layout import LINE_COLUMNS, lay_out
-from ossicle.streaming.captions.lexicon import (
-    Form,
-    Lexicon,
-    SoundKind,
-    clean,
-    known_sounds,
-    load_lexicon,
-)
+from ossicle.streaming.captions.lexicon import Lexicon, clean, load_lexicon
 from ossicle.streaming.captions.lines import (
     Chain,
     ComposerState,
@@ -32,6 +25,7 @@ from ossicle.streaming.captions.lines import (
     Timing,
     common,
 )
+from ossicle.streaming.captions.sounds import Form, SoundKind, known_sounds
 from ossicle.streaming.captions.tracker import Edge, Sound
 
 MAX_LABELS = 32  # sounds listed in one cue; further ones extend the last

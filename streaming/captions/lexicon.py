@@ -1,51 +1,25 @@
-"""Words for sounds, read from data files: one per language, and what holds in every language.
+"""Words for sounds, read from data files: ``lexicon/<lang>.toml`` holds a language's verb forms.
 
-``lexicon/sounds.toml`` names the sounds, their kind, priority and aliases; ``lexicon/<lang>.toml``
-holds their verb forms; ``lexicon/yamnet.toml`` says which sound each AudioSet class is. A language
-that lacks a sound names another in ``fallback``; without one, what is missing is an error.
+A language that lacks a sound names another in ``fallback``; without one, what is missing is an
+error.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ossicle.runtime.errors import CaptionError
-from ossicle.streaming.captions.cue import Kind, Priority
+from ossicle.streaming.captions.sounds import FOLDER, Form, read_toml
 
-FOLDER = Path(__file__).parent / "lexicon"
 PATTERNS = ("brackets", "continues", "stops", "then", "while", "sentence_continues",
             "sentence_stops")  # fmt: skip
 FORMS = ("short", "sustained", "noun", "clause")
 MAX_NAME = 60  # characters of a label shown by its own name
-
-
-class Form(StrEnum):
-    """How a sound is worded; its length decides."""
-
-    SHORT = "short"
-    SUSTAINED = "sustained"
-    CONTINUES = "continues"
-    STOPS = "stops"
-
-
-@dataclass(frozen=True, slots=True)
-class SoundKind:
-    """What is known of a sound in every language."""
-
-    key: str
-    kind: Kind = Kind.SOUND
-    priority: Priority = Priority.AMBIENT
-    opens: Form = Form.SUSTAINED
-    pause_ms: int = 0
-    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,15 +97,6 @@ def clean(text: str) -> str:
     return " ".join(kept.split())[:MAX_NAME].rstrip() or "sound"
 
 
-def normal(name: str) -> str:
-    """Return a label in the form that names and aliases are compared in.
-
-    >>> normal("Baby cry, infant cry")
-    'baby_cry_infant_cry'
-    """
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
 def parse_lexicon(data: Mapping[str, Any], place: str) -> Lexicon:
     """Return the lexicon in a parsed TOML file.
 
@@ -189,71 +154,10 @@ def load_lexicon(language: str) -> Lexicon:
             f"no lexicon for language {language!r}; {', '.join(languages())}, or the path of a "
             ".toml file, expected"
         )
-    return parse_lexicon(_read(path), str(path.name))
+    return parse_lexicon(read_toml(path), str(path.name))
 
 
 @cache
 def languages() -> tuple[str, ...]:
     """Return the languages that ship with the package."""
     return tuple(sorted(p.stem for p in FOLDER.glob("??.toml")))
-
-
-@cache
-def known_sounds() -> Mapping[str, SoundKind]:
-    """Return every sound of ``sounds.toml`` by key."""
-    found = {}
-    for key, entry in _read(FOLDER / "sounds.toml").items():
-        found[key] = SoundKind(
-            key,
-            Kind(entry.get("kind", "SOUND")),
-            Priority(entry.get("priority", "AMBIENT")),
-            Form(entry.get("opens", "sustained")),
-            int(entry.get("pause_ms", 0)),
-            tuple(entry.get("aliases", ())),
-        )
-    return found
-
-
-@cache
-def class_map(name: str) -> Mapping[str, str]:
-    """Return a large tagger's classes as sounds; ``""`` for a class that is not captioned."""
-    return dict(_read(FOLDER / f"{name}.toml")["classes"])
-
-
-def sound_of(label: str, classes: Mapping[str, str] | None = None) -> str:
-    """Return the sound that a tagger's ``label`` stands for, or ``""`` to ignore it.
-
-    A label that nothing names is its own sound, so that no tagger is refused for its labels.
-
-    >>> sound_of("Dog bark"), sound_of("Silence", class_map("yamnet")), sound_of("Blip")
-    ('dog', '', 'Blip')
-    """
-    if classes is not None and label in classes:
-        return classes[label]
-    return _aliases().get(normal(label), label)
-
-
-def sounds_of(labels: Sequence[str]) -> list[str]:
-    """Return the sound of each label of a tagger; AudioSet's 521 classes are recognised."""
-    table = class_map("yamnet")
-    audioset = len(labels) == len(table) and all(label in table for label in labels)
-    return [sound_of(label, table if audioset else None) for label in labels]
-
-
-@cache
-def _aliases() -> Mapping[str, str]:
-    names: dict[str, str] = {}
-    for key, sound in known_sounds().items():
-        for name in (key, *sound.aliases):
-            if names.setdefault(normal(name), key) != key:
-                raise CaptionError(f"sounds.toml: {name!r} names both {names[name]!r} and {key!r}")
-    return names
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CaptionError(f"lexicon {path} cannot be read: {error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CaptionError(f"lexicon {path} is not TOML: {error}") from error

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from ossicle.runtime.errors import CaptionError, ManifestError
 from ossicle.runtime.manifest import Manifest
 from ossicle.streaming.captions.cue import Priority
-from ossicle.streaming.captions.lexicon import SoundKind, sounds_of
 from ossicle.streaming.captions.lines import Group
 from ossicle.streaming.captions.options import CaptionOptions
+from ossicle.streaming.captions.sounds import SoundKind, known_sounds, sounds_of
 from ossicle.streaming.captions.tracker import ClassRule
 
 DEFAULT_RULE = {
@@ -62,6 +62,17 @@ def groups_of(manifest: Manifest) -> list[Group]:
     return [
         Group(key, labels[ids[0]] if len(ids) == 1 else key, tuple(ids))
         for key, ids in members.items()
+    ]
+
+
+def narrower_of(groups: Sequence[Group]) -> list[tuple[int, int]]:
+    """Return (narrow, broad) groups: where the first is heard, the second says nothing more."""
+    places, sounds = {g.key: i for i, g in enumerate(groups)}, known_sounds()
+    return [
+        (places[key], places[broad])
+        for key in places
+        for broad in (sounds[key].narrows if key in sounds else ())
+        if broad in places
     ]
 
 

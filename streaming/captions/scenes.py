@@ -14,8 +14,7 @@ from ossicle.runtime import snapshot
 from ossicle.runtime.timing import Outlook
 from ossicle.streaming.captions.cue import Kind, Label, Op, Priority, Relation, RelationKind
 from ossicle.streaming.captions.layout import LINE_COLUMNS, MOST_MS, lay_out, reading_ms
-from ossicle.streaming.captions.lexicon import sound_of
-from ossicle.streaming.captions.lines import ComposerState, Draft
+from ossicle.streaming.captions.lines import ComposerState, Draft, Group
 from ossicle.streaming.captions.sentences import Heard, SentenceWriter
 
 SAME = (RelationKind.CONTINUES, RelationKind.STOPS)
@@ -41,11 +40,12 @@ class Scenes:
     """Turns the drafts of single sounds into sentences. Drafts that a sentence tells are held."""
 
     def __init__(
-        self, writer: SentenceWriter, rate_hz: int, language: str = "en",
+        self, writer: SentenceWriter, groups: Sequence[Group], rate_hz: int, language: str = "en",
         line_columns: int = LINE_COLUMNS,
     ) -> None:  # fmt: skip
         self.writer, self.rate_hz, self.language = writer, rate_hz, language
         self.line_columns = line_columns
+        self.keys = {g.class_ids[0]: g.key for g in groups}
 
     def open(self) -> SceneState:
         """Return the memory of a new stream."""
@@ -107,7 +107,7 @@ class Scenes:
         for at, draft in enumerate(about):
             moment += at > 0 and any(r.kind is RelationKind.THEN for r in draft.relations)
             label = draft.labels[0]
-            heard.append(Heard(sound_of(label.name), moment, label.score))
+            heard.append(Heard(self.keys[label.class_id], moment, label.score))
         sentence = self.writer.write(heard, self.language)
         if sentence is None or sentence.text == state.said:
             _tell(state, new, state.scene)

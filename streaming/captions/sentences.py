@@ -21,8 +21,9 @@ from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.timing import WAIT, head_of
 from ossicle.runtime.worddecoder import KernelWords, Words, settings_of
 from ossicle.runtime.wording import beam_search, named
-from ossicle.streaming.captions.lexicon import Form, load_lexicon
+from ossicle.streaming.captions.lexicon import load_lexicon
 from ossicle.streaming.captions.options import NO_DECODER
+from ossicle.streaming.captions.sounds import Form
 
 GRAMMAR = "grammar"
 

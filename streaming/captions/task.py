@@ -19,12 +19,18 @@ from ossicle.runtime.task import CueEvent, Event, GapEvent, Hop, NoticeEvent
 from ossicle.runtime.timing import Outlook
 from ossicle.streaming.captions.composer import Composer
 from ossicle.streaming.captions.feed import Feed, FeedState
-from ossicle.streaming.captions.lexicon import SoundKind, known_sounds
 from ossicle.streaming.captions.lines import ComposerState, Draft, Timing
 from ossicle.streaming.captions.options import STYLES, CaptionOptions, changed
-from ossicle.streaming.captions.rules import audio_input, groups_of, rule_of, wanted_of
+from ossicle.streaming.captions.rules import (
+    audio_input,
+    groups_of,
+    narrower_of,
+    rule_of,
+    wanted_of,
+)
 from ossicle.streaming.captions.scenes import Scenes, SceneState
 from ossicle.streaming.captions.sentences import writer_of
+from ossicle.streaming.captions.sounds import SoundKind, known_sounds
 from ossicle.streaming.captions.stabiliser import Stabiliser, StabiliserState
 from ossicle.streaming.captions.tracker import Edge, Tracker, TrackerState
 
@@ -89,6 +95,7 @@ class CaptionTask:
         self.source = audio_input(manifest, program)
         self.delay = int(manifest.extra.get("score_delay", manifest.delay))
         self.groups = groups_of(manifest)
+        self.narrower = narrower_of(self.groups)
         self._index = [np.array(g.class_ids) for g in self.groups]
         self._plain = all(len(g.class_ids) == 1 for g in self.groups)
         self._columns = np.array([g.class_ids[0] for g in self.groups], np.intp)
@@ -165,6 +172,8 @@ class CaptionTask:
         events = self._gap(state, hop)
         desk = self.desk(state.options)
         scores = np.where(desk.wanted, scores, np.float32(0))
+        for narrow, broad in self.narrower:  # a baby that cries is not also a person that cries
+            scores[scores[:, narrow] >= desk.on[narrow], broad] = 0
         length = hop.stop - hop.start
         for i, frame in enumerate(scores):
             begin = hop.start + i * length // len(scores)
@@ -266,7 +275,7 @@ class CaptionTask:
             Tracker(rules),
             Composer(self.groups, self.timing, rate, options.lang, options.style,
                      live=options.live),
-            Scenes(writer_of(options.decoder), rate, options.lang) if whole else None,
+            Scenes(writer_of(options.decoder), self.groups, rate, options.lang) if whole else None,
             Stabiliser(HOLD_MS * rate // 1000),
             Feed(self.manifest.name, rate, options.live),
             wanted,

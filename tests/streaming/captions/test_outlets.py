@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.bundle import Bundle
-from ossicle.runtime.errors import AudioError, CaptionError
+from ossicle.runtime.errors import AudioError, CaptionError, OssicleError
 from ossicle.runtime.task import CueEvent
 from ossicle.streaming.captions.commands import caption_events, caption_file, caption_stream
 from ossicle.streaming.captions.cue import Cue, Op, check_feed, from_json_line
@@ -169,6 +169,12 @@ def test_input_that_cannot_be_read_is_refused(tmp_path: Path, tone_bundle: Bundl
     (tmp_path / "text.wav").write_text("hello")
     with pytest.raises(AudioError, match="cannot be read"):
         caption_file(tmp_path / "text.wav", "-", bundle=tone_bundle, stdout=io.BytesIO())
+    out = tmp_path / "kept.vtt"
+    out.write_text("older captions")
+    for source, bundle in ((tmp_path / "none.wav", tone_bundle), (tmp_path / "text.wav", "none")):
+        with pytest.raises(OssicleError):
+            caption_file(source, out, bundle=bundle)
+    assert out.read_text() == "older captions"
     with pytest.raises(CaptionError, match="CEA-608"):
         caption_file("x.wav", "x.scc", options=CaptionOptions(lang="zh"))
     with pytest.raises(CaptionError, match="its format"):

@@ -347,7 +347,7 @@ def test_a_bundle_that_is_no_tagger_is_refused(manifest: Manifest) -> None:
 def test_a_tagger_of_audioset_is_captioned_through_the_map(manifest: Manifest) -> None:
     import msgspec
 
-    from ossicle.streaming.captions.lexicon import class_map
+    from ossicle.streaming.captions.sounds import class_map
 
     labels = tuple(class_map("yamnet"))
     task = CaptionTask(msgspec.structs.replace(manifest, labels=labels, extra={}))

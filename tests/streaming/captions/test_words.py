@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.errors import CaptionError
-from ossicle.streaming.captions import lexicon
 from ossicle.streaming.captions.composer import Composer
 from ossicle.streaming.captions.cue import (
     Cue,
@@ -23,17 +22,10 @@ from ossicle.streaming.captions.cue import (
     to_json_line,
 )
 from ossicle.streaming.captions.layout import LINE_COLUMNS, columns, lay_out, reading_ms
-from ossicle.streaming.captions.lexicon import (
-    Form,
-    clean,
-    known_sounds,
-    languages,
-    load_lexicon,
-    parse_lexicon,
-    sound_of,
-)
+from ossicle.streaming.captions.lexicon import clean, languages, load_lexicon, parse_lexicon
 from ossicle.streaming.captions.lines import Draft, Group, Timing, common
 from ossicle.streaming.captions.sinks.base import clean_lines
+from ossicle.streaming.captions.sounds import Form, class_map, known_sounds, sound_of
 from ossicle.streaming.captions.stabiliser import Stabiliser
 
 BUILT_IN = ["dog", "rooster", "rain", "sea_waves", "crackling_fire", "crying_baby", "sneezing",
@@ -56,7 +48,7 @@ def test_every_built_in_sound_has_words_that_fit_a_line(language: str, key: str)
 def test_every_sound_is_worded_in_english_and_every_class_of_audioset_is_decided() -> None:
     english = load_lexicon("en")
     assert set(english.sounds) == set(known_sounds())
-    table = lexicon.class_map("yamnet")
+    table = class_map("yamnet")
     assert len(table) == 521
     assert set(table.values()) - {""} <= set(known_sounds())
     for language in languages():
