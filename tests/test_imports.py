@@ -22,7 +22,12 @@ HEAVY = {
     "torch": {"kernels", "export", "runtime/backend/torch.py"},
     "triton": {"kernels"},
     "numba": {"kernels"},
-    "onnxruntime": {"runtime/backend/ort.py", "runtime/conformance/trial.py", "export"},
+    "onnxruntime": {
+        "runtime/backend/ort.py",
+        "runtime/conformance/trial.py",
+        "kernels/bench/opponents.py",
+        "export",
+    },
     "tensorrt": {"runtime/backend/tensorrt.py", "export"},
     "onnx": {"export"},
     "onnxscript": {"export"},

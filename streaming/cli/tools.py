@@ -66,10 +66,16 @@ def loadgen(
 
 
 def bench(
-    model: Annotated[list[str] | None, typer.Argument(help="Bundles; else all installed.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(help="Bundles; else all installed. `kernels`: the CPU kernels instead."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Kernels: seconds, rougher.")] = False,
     json: Json = False,
 ) -> None:
-    """Measure what one step of each model costs here, by batch size."""
+    """Measure what one step of each model costs here, by batch size; or the kernels."""
+    if model == ["kernels"]:
+        raise typer.Exit(_bench_kernels(json, quick))
     from ossicle.runtime.engine import Engine
     from ossicle.streaming.server.config import Settings
     from ossicle.streaming.server.models import load_models
@@ -77,6 +83,33 @@ def bench(
     loaded = load_models(Settings(models=tuple(model or ())))
     costs = Engine(loaded).calibrate()
     show(costs, json, lambda: _cost_table(costs, loaded))
+
+
+def _bench_kernels(as_json: bool, quick: bool) -> int:
+    """The table of the kernels against their opponents, from a process of one thread."""
+    import subprocess
+    import sys
+    from json import loads
+
+    from ossicle.kernels.bench import one_thread
+
+    command = [sys.executable, "-m", "ossicle.kernels.bench", *(["--quick"] if quick else [])]
+    done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, check=True)
+    rows = loads(done.stdout)
+    show(rows, as_json, lambda: _kernel_table(rows))
+    return 0 if all(row["correct"] for row in rows) else 1
+
+
+def _kernel_table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    from ossicle.kernels.bench.timing import HEAD, cells
+
+    table = Table(*HEAD)
+    for row in rows:
+        *left, check = cells(row)
+        table.add_row(*left, "[green]✓ equal[/]" if row["correct"] else f"[red]✗ {check}[/]")
+    return table
 
 
 def _cost_table(costs: dict[str, dict[int, float]], loaded: dict[str, Any]) -> Any:
