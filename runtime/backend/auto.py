@@ -17,14 +17,10 @@ class AutoBackend:
     """Asks the native executor first."""
 
     def __init__(self, threads: int = 1) -> None:
+        self.name = "auto"  # once graphs are loaded: "native", "ort" or "native+ort"
         self.chosen: dict[str, str] = {}  # backend by graph
         self.reasons: dict[str, str] = {}  # why a graph is not native
         self._native, self._ort = NativeBackend(), OrtBackend(threads=threads)
-
-    @property
-    def name(self) -> str:
-        """The backends in use, as ``native`` or ``native+ort``; ``auto`` before the first graph."""
-        return "+".join(sorted(set(self.chosen.values()))) or "auto"
 
     def load(self, bundle: Bundle, graph: str) -> LoadedGraph:
         """Load one graph where it runs best.
@@ -40,4 +36,5 @@ class AutoBackend:
             self.reasons[graph] = str(error)
             loaded = self._ort.load(bundle, graph)
             self.chosen[graph] = self._ort.name
+        self.name = "+".join(sorted(set(self.chosen.values())))
         return loaded

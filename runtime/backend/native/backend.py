@@ -22,7 +22,7 @@ from ossicle.runtime.errors import BackendError
 from ossicle.runtime.manifest import Graph
 
 OPERATORS = (arithmetic, gathers, movement, products, quantised)  # imported for what they register
-MAX_SCRATCH = 1 << 26  # floats of one stream
+MAX_SCRATCH = 1 << 24  # floats of one stream: 64 MiB
 
 
 def _core() -> Any:

@@ -151,7 +151,7 @@ class Lowering:
         """Return new scratch memory."""
         strides = rows_first(shape) if order is None else ordered(shape, order)
         count = math.prod(shape)
-        if not 1 <= count <= 1 << 28:
+        if not 1 <= count <= 1 << 24:
             raise BackendError(f"a tensor of shape {shape}")
         return View(Buffer(Home.SCRATCH, count), 0, shape, strides)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +84,10 @@ def read_onnx(data: bytes) -> OnnxGraph:
 
 
 def _graph(data: memoryview) -> OnnxGraph:
-    nodes, constants = [], {}
-    inputs, outputs = [], []
+    nodes: list[Node] = []
+    constants: dict[str, Array] = {}
+    inputs: list[str] = []
+    outputs: list[str] = []
     for number, value in fields(data):
         if number == 1:
             nodes.append(_node(part(value)))
@@ -105,7 +107,9 @@ def _name(data: memoryview) -> str:
 
 
 def _node(data: memoryview) -> Node:
-    inputs, outputs, op, domain = [], [], "", ""
+    inputs: list[str] = []
+    outputs: list[str] = []
+    op = domain = ""
     attributes: dict[str, Any] = {}
     for number, value in fields(data):
         if number == 1:
@@ -125,7 +129,7 @@ def _node(data: memoryview) -> Node:
 
 
 def _attribute(data: memoryview) -> tuple[str, Any]:
-    name, held = "", None
+    name, held = "", cast("Any", None)
     several: list[Any] = []
     kind = 0
     for number, value in fields(data):

@@ -92,16 +92,15 @@ class _Writer:
         plan = self._plan
         if isinstance(step, MapStep):
             out, a, b = narrowed(step.out, step.a, step.b)
-            places = self.place(out), self.place(a), self.place(b)
-            plan.map(int(step.op), step.p, step.q, *places)
+            plan.map(int(step.op), step.p, step.q, *(self.place(v) for v in (out, a, b)))
         elif isinstance(step, GemmStep):
             bias = None if step.bias is None else np.ascontiguousarray(step.bias, np.float32)
             rows = np.ascontiguousarray(step.weights, np.float32)
             widths = [p.shape[-1] for p in step.parts]
             weights = plan.weights(rows, bias, widths, self._half)
             parts = [self.place(p) for p in step.parts]
-            out = self.place(step.out)
-            plan.gemm(weights, parts, out, self.place(step.residual), int(step.act), step.alpha)
+            places = self.place(step.out), self.place(step.residual)
+            plan.gemm(weights, parts, *places, int(step.act), step.alpha)
         elif isinstance(step, TapsStep):
             views = [self.place(v) for v in (step.out, step.x, step.w, step.bias)]
             plan.taps(*views, int(step.act), step.alpha)
