@@ -148,7 +148,7 @@ def test_lyra_in_floats_agrees_with_onnx_runtime(lyra: Bundle, graph: str) -> No
 def test_lyra_quantised_makes_the_codes_of_tflite(lyra: Bundle, weights: Path, data: Path) -> None:
     """The interpreter that the weights were made for is the judge, on real speech."""
     pytest.importorskip("ai_edge_litert")
-    from benchmarks.importers import LyraTFLite
+    from benchmarks.importer_peers import LyraTFLite
 
     speech = next(iter(sorted((data / "train" / "speech_picovoice_sti").rglob("*.flac"))), None)
     if speech is None:
