@@ -25,7 +25,10 @@ class RvqEncode(Stateless):
         """Return the codes of all layers."""
         batch, frames, width = inputs[0].shape
         rows = np.ascontiguousarray(inputs[0].reshape(batch * frames, width), np.float32)
-        codes = np.asarray(self.encode(rows, self.packed), np.int32)
+        codes = np.empty((self.depth, len(rows)), np.int32)  # given, so that only C++ checks
+        self.encode(rows, self.packed, out=codes)
+        if batch == 1:
+            return [codes[None]]
         return [np.ascontiguousarray(codes.reshape(self.depth, batch, frames).transpose(1, 0, 2))]
 
 
