@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ossicle.runtime.audio import Samples
 from ossicle.runtime.errors import WireError
@@ -16,6 +16,9 @@ from ossicle.streaming.client.sound import Sound
 from ossicle.streaming.client.sources import Source, open_source
 from ossicle.streaming.client.stream import Stream
 from ossicle.streaming.client.transport import Transport
+
+if TYPE_CHECKING:
+    from ossicle.streaming.client.player import Player
 
 
 class AsyncClient:
@@ -131,6 +134,21 @@ class AsyncClient:
                 if isinstance(response.body, Sound):
                     yield response.body
             await pump
+
+    async def listen(
+        self, source: Any, player: Player, kbps: float = 0.0, **settings: Any
+    ) -> AsyncIterator[m.Response]:
+        """Have a source encoded by the service and play what comes back; yield every answer.
+
+        The player's notices of clock drift are the player's own: see its ``on_notice``.
+        """
+        options = {"kbps": kbps, "frames_per_packet": 1}
+        spec = m.TaskSpec("encode", model=settings.pop("model", ""), options=options)
+        async for response in self.run(source, spec, **settings):
+            if isinstance(response.body, m.PacketsOut):
+                for packet in response.body.packets:
+                    player.push(packet.data)
+            yield response
 
     async def models(self, task: str = "") -> list[m.ModelInfo]:
         """Return the service's models, for one task or all."""

@@ -71,6 +71,22 @@ def devices() -> list[Device]:
     ]
 
 
+def open_output(rate_hz: int, channels: int) -> Any:
+    """Return the default output, to be used with ``with`` and written to.
+
+    Raises:
+        DeviceError: no PortAudio, or no such device.
+    """
+    sound = _portaudio()
+    try:
+        return sound.OutputStream(samplerate=rate_hz, channels=channels, dtype="float32")
+    except (sound.PortAudioError, ValueError) as error:
+        raise DeviceError(
+            f"no output at {rate_hz} Hz x {channels}: {error}; `ossicle devices` lists what "
+            "there is"
+        ) from None
+
+
 class Microphone:
     """A live source: what a microphone hears. Samples that nobody takes in time are dropped.
 

@@ -63,6 +63,7 @@ def _report(played: Played, tally: Tally, query: str, kbps: float) -> dict[str, 
             task: {
                 "budget": budget_ms(tally, task),
                 "algorithmic": _algorithmic(tally, task),
+                "late": tally.late(task, budget_ms(tally, task)),
                 **tally.percentiles(task),
             }
             for task in sorted(tally.ledgers)

@@ -16,6 +16,7 @@ from ossicle.streaming.client.sources import ArraySource
 from ossicle.streaming.demo.results import write_results
 from ossicle.streaming.demo.scene import Played, choose
 from ossicle.streaming.demo.server import running_server
+from ossicle.streaming.demo.summary import show_summary
 from ossicle.streaming.demo.tally import Tally
 from ossicle.streaming.demo.view import LiveView, PlainView, View
 from ossicle.streaming.tasks import BUILT_IN
@@ -58,7 +59,7 @@ def run_demo(
                 screen.close()
     report = write_results(folder, played, tally, query or QUERY, kbps)
     if view:
-        _say(folder, report)
+        show_summary(folder, report)
     return report
 
 
@@ -151,21 +152,3 @@ async def _draw(screen: View | None) -> None:
         await asyncio.sleep(0.1)
         if screen is not None:
             screen.update()
-
-
-def _say(folder: Path, report: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    files = ", ".join(report["files"])
-    Console().print(
-        f"\nwritten to {folder}/: {files}\n"
-        "with your own sound:\n"
-        "  ossicle demo FILE                                   any audio file\n"
-        "  ossicle mic                                         your microphone\n"
-        "  ffmpeg -i URL -f s16le -ac 1 -ar 16000 - | ossicle caption - --rate 16000\n"
-        "  ossicle serve                                       and then, from anywhere on this "
-        "machine:\n"
-        "  ossicle caption FILE --server 127.0.0.1:8061",
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -83,6 +83,11 @@ class Tally:
             return 0.0
         return 8 * (self.packet_bytes + WIRE_BYTES * self.packets) / self.packet_s / 1000
 
+    def late(self, task: str, budget_ms: float) -> float:
+        """Return the share of a task's answers that took longer than ``budget_ms``."""
+        held = self.ledgers.get(task, [])
+        return sum(e.total_us > 1000 * budget_ms for _, e in held) / len(held) if held else 0.0
+
     def percentiles(self, task: str) -> dict[str, dict[str, float]]:
         """Return p50, p95, p99 and p99.9 in ms, by stage of the ledger."""
         held = self.ledgers.get(task, [])

@@ -113,7 +113,7 @@ class LiveView:
         table.add_row("level", meter(tally.level_dbfs), f"{tally.level_dbfs:5.1f} dBFS")
         table.add_row(
             "codec",
-            f"{tally.packet_kbps:.2f} kbps packets",
+            f"{tally.packet_kbps:.2f} kbps as packets",
             f"{tally.wire_kbps:.1f} kbps on the wire",
         )
         for track in self._tracks:

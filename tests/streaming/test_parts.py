@@ -285,6 +285,30 @@ def test_a_stall_of_the_server_is_not_hidden() -> None:
     assert max(late) > 450
 
 
+def test_the_demo_says_what_was_heard_and_what_came_late(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from ossicle.streaming.demo.summary import show_summary
+
+    total = {"p50": 1.0, "p95": 2.0, "p99": 31.5, "p999": 40.0, "count": 9}
+    show_summary(
+        tmp_path,
+        {
+            "truth": [["dog_bark", 1.0, 2.0]],
+            "captions": [{"text": "[dog barks]", "start_s": 1.2, "end_s": 2.1}],
+            "latency_ms": {"encode": {"budget": 20.0, "algorithmic": 20.0, "late": 0.25,
+                                      "total": total}},
+            "codec": {"asked_kbps": 3.0, "packet_kbps": 4.8, "wire_kbps": 31.2, "packets": 9},
+            "files": ["captions.vtt"],
+            "notes": [],
+        },
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    for line in ("in the scene: 1.0-2.0 dog bark", "captioned:  1.2-2.1 [dog barks]", "31.5",
+                 "encode 25 % of the answers", "4.80 as packets, 31.2 on the wire"):  # fmt: skip
+        assert line in said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_demo_writes_what_it_promises(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from streamtoys import ServerProcess
 
+import ossicle
 from ossicle.runtime.bundle import list_bundles
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ RECIPES = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
     """A folder with talk.raw, grpcurl (or its stand-in) and a server with built-in models."""
-    names = [n for n in ("sounds-16k", "sounds-16k-tiny") if n in list_bundles()]
+    names = [n for n in ("sounds-16k", "codec-16k") if n in list_bundles()]
     if not names:
         pytest.skip("no built-in tagger in this tree")
     from ossicle.runtime.scene.mix import demo_scene
@@ -48,6 +49,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]
 
 def test_there_are_recipes() -> None:
     assert len(RECIPES) == 5
+
+
+def test_the_python_of_the_documentation_runs(place: tuple[Path, int], tmp_path: Path) -> None:
+    """As it stands, but for the port, with a file and an array of its own."""
+    import soundfile
+
+    home, port = place
+    talk = np.frombuffer((home / "talk.raw").read_bytes(), "<i2")
+    soundfile.write(tmp_path / "street.wav", talk, 16_000)
+    (snippet,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "snippet.py").write_text(snippet.replace("127.0.0.1:8061", f"127.0.0.1:{port}"))
+    done = subprocess.run(
+        [sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        check=False, env={**os.environ, "PYTHONPATH": str(Path(ossicle.__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, *answers = done.stdout.splitlines()
+    assert re.fullmatch(r"\[.+\]", first)
+    assert any(line.startswith("caption ") for line in answers)
+    assert any(line.startswith("encode ") for line in answers)
 
 
 def test_a_client_in_another_language_captions_a_file(

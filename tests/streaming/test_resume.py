@@ -166,7 +166,7 @@ async def test_coded_audio_goes_on_after_a_kill(
 
     coded = io.BytesIO()
     form = "OGG" if encoding == "ogg_opus" else "FLAC"
-    soundfile.write(coded, tones(4.0 * RATE / rate)[0, : 4 * rate], rate, kind, format=form)
+    soundfile.write(coded, tones(4.0 * rate / RATE)[0], rate, kind, format=form)
     data = coded.getvalue()
     cuts = [data[at : at + 997] for at in range(0, len(data), 997)]
     settings: dict[str, Any] = {"rate_hz": rate, "live": False, "encoding": encoding,
@@ -178,7 +178,8 @@ async def test_coded_audio_goes_on_after_a_kill(
         async def pump() -> None:
             for index, piece in enumerate(cuts):
                 if harm and index in (len(cuts) // 2, len(cuts) - 2):
-                    await asyncio.sleep(0.3)
+                    while stream.checkpoint is None:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
                     await asyncio.to_thread(process.kill)
                     await asyncio.to_thread(process.start)
                 await stream.send_bytes(piece)
