@@ -2,7 +2,7 @@
 
 ``python -m ossicle.export.recipes.codec --data FOLDER --out RUN --minutes 50`` trains it in the
 four parts that ``codec_stages`` describes, with Lyra v2 (``FOLDER/weights/lyra_v2``) as teacher,
-and the fifth of ``codec_joint``. A short run hears less of the folder from the teacher;
+and the fifth of ``codec_weigh``. A short run hears less of the folder from the teacher;
 ``--resume`` goes on after the last part that was finished and inside the one that was not;
 ``--bundle DIR`` writes the bundle of what the run has. ``RUN/curve.png`` and ``curve.md`` say how
 PESQ and STOI of held-out speech grew with the minutes.
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from ossicle.export.models.codec import CodecShape, Decoder, Encoder
 from ossicle.export.recipes.codec_curve import curve
-from ossicle.export.recipes.codec_joint import Joint, fold, sensitivity
 from ossicle.export.recipes.codec_stages import Features, Finish, Stages, fit_books, hear
+from ossicle.export.recipes.codec_weigh import Weighed, fold, sensitivity
 from ossicle.export.recipes.common.augment import with_speeds
 from ossicle.export.recipes.common.corpus import (
     RATE_HZ,
@@ -45,9 +45,15 @@ SPEECH = ("speech_picovoice_sti", "speech_picovoice_wakeword")
 EVERYDAY = ("env_esc10_f1-4",)
 MUSIC = ("music_slakh", "music_sonic_pi", "music_web_audio_loops")
 TUNE_VOICES, TEST_VOICES = frozenset({50, 27, 44}), frozenset({56, 16, 48})
-PARTS = {"features": 0.2, "stages": 0.1, "chain": 0.25, "finish": 0.1, "joint": 0.35}
-RATES_OF = {"features": 1.5e-3, "stages": 1.5e-3, "chain": 1.2e-3, "finish": 3e-4, "joint": 4e-4}
-JUDGED = ("finish", "joint")  # parts after which the codec is a codec
+PARTS = {"features": 0.2, "stages": 0.1, "chain": 0.25, "finish": 0.1, "weighed": 0.35}
+RATES_OF = {
+    "features": 1.5e-3,
+    "stages": 1.5e-3,
+    "chain": 1.2e-3,
+    "finish": 3e-4,
+    "weighed": 2.5e-4,
+}
+JUDGED = ("finish", "weighed")  # parts after which the codec is a codec
 HEARD_S = 360.0  # of audio that the teacher speaks of, for each minute of the run
 
 
@@ -202,11 +208,11 @@ class Run:
         if not self.done("finish"):
             fit_books(self.codec, pools, rng, self.drawn)
         self.part("finish", Finish(self.codec, lessons, pools))
-        if not (self.resume and (self.out / "joint" / "last.pt").exists()):
+        if not (self.resume and (self.out / "weighed" / "last.pt").exists()):
             fold(self.codec, sensitivity(self.codec, pools, rng, min(30, self.drawn)))
             fit_books(self.codec, pools, rng, self.drawn)
         pools[0] = with_speeds(pools[0])
-        self.part("joint", Joint(self.codec, pools, self.seed))
+        self.part("weighed", Weighed(self.codec, pools))
         curve([self.out / name / "log.jsonl" for name in JUDGED], self.out)
 
 

@@ -24,25 +24,37 @@ def with_speeds(source: Pool) -> Pool:
 
 
 def draw(
-    pools: list[Pool], items: int, samples: int, rng: np.random.Generator
+    pools: list[Pool],
+    items: int,
+    samples: int,
+    rng: np.random.Generator,
+    least_rms: float = 0.0,
 ) -> tuple[Samples, NDArray[np.int64]]:
     """Crops ``[items, samples]`` with the pools' shares, and which pool each came from.
 
     Three in ten are mixed with a crop of another pool at 0..25 dB below, levels move by
-    -18..+6 dB, one in twenty is turned upside down, and nothing exceeds full scale.
+    -18..+6 dB, one in twenty is turned upside down, and nothing exceeds full scale. A crop below
+    ``least_rms`` is drawn again, five times at most.
     """
     share = np.array([p.weight for p in pools])
     which = rng.choice(len(pools), items, p=share / share.sum())
     out = np.empty((items, samples), np.float32)
     for row, kind in enumerate(which):
-        crop, _ = pools[kind].crop(samples, rng)
-        if rng.random() < 0.3:
-            other, _ = pools[int(rng.integers(len(pools)))].crop(samples, rng)
-            below = 10 ** (-rng.uniform(0, 25) / 20)
-            crop = crop + other * (below * rms(crop) / max(rms(other), 1e-4))
-        crop = crop * (10 ** (rng.uniform(-18, 6) / 20) * (-1 if rng.random() < 0.05 else 1))
-        out[row] = crop * min(1.0, 0.99 / max(float(np.abs(crop).max()), 1e-9))
+        for _ in range(6):
+            out[row] = _crop(pools, int(kind), samples, rng)
+            if rms(out[row]) >= least_rms:
+                break
     return out, which.astype(np.int64)
+
+
+def _crop(pools: list[Pool], kind: int, samples: int, rng: np.random.Generator) -> Samples:
+    crop, _ = pools[kind].crop(samples, rng)
+    if rng.random() < 0.3:
+        other, _ = pools[int(rng.integers(len(pools)))].crop(samples, rng)
+        below = 10 ** (-rng.uniform(0, 25) / 20)
+        crop = crop + other * (below * rms(crop) / max(rms(other), 1e-4))
+    crop = crop * (10 ** (rng.uniform(-18, 6) / 20) * (-1 if rng.random() < 0.05 else 1))
+    return np.asarray(crop * min(1.0, 0.99 / max(float(np.abs(crop).max()), 1e-9)), np.float32)
 
 
 def coloured(audio: Samples, rng: np.random.Generator) -> Samples:

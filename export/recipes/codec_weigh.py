@@ -1,4 +1,4 @@
-"""What follows the four trainings: a latent measured by ear, and everything trained together.
+"""What follows the four trainings: a latent measured by ear, and a decoder that knows its codes.
 
 *Metric*. A residual quantiser spends its bits on squared error, and squared error in features is
 not what is heard. The mean outer product of the loss's gradient with respect to the coded latent
@@ -7,8 +7,9 @@ by ``F ** 0.5`` squared error is audible error. The change of coordinates is one
 the encoder's last and the decoder's first layer, so the networks keep their shape and function and
 only the books see it.
 
-*Joint*. Encoder, books and decoder on augmented recordings, more than half of it at four layers or
-fewer. Gradients pass straight through the quantiser; books follow by moving averages.
+*Weighed*. The decoder learns from these codes, more than half of the time at four layers or fewer,
+on augmented recordings. Encoder and books stay: trained along with gradients passed straight
+through the quantiser, the latents drifted away from the books and quality fell at every rate.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ossicle.export.recipes.common.loop import Progress
 FLOOR = 0.1  # of the mean eigenvalue: directions that this loss does not hear keep some bits
 LAYERS = 3  # at which errors are weighed: where bits are scarcest
 HOPS, SKIP = 64, 8  # of a crop; the first ones lack history
+LEAST_RMS = 4e-3  # of a crop: the gradients of near silence drown all others
 LOW = ((1, 2, 3, 4), (0.06, 0.14, 0.7, 0.1))  # layers and their shares
 HIGH = ((5, 6, 7, 8, 9, 10, 11, 12), (0.07, 0.4, 0.06, 0.06, 0.05, 0.05, 0.06, 0.25))
 SHARES_LOW = {"wave": 0.3, "loud": 1.6, "mel": 0.8, "phase": 2.0}
@@ -95,37 +97,34 @@ def fold(codec: torch.nn.Module, fisher: Tensor) -> Tensor:
     return matrix
 
 
-class Joint:
-    """Loss 5: everything together on recordings, crops at few layers and at many side by side."""
+class Weighed:
+    """Loss 5: the decoder on recordings, crops at few layers and at many side by side."""
 
-    def __init__(self, codec: torch.nn.Module, pools: list[Pool], seed: int = 0) -> None:
+    def __init__(self, codec: torch.nn.Module, pools: list[Pool]) -> None:
         self.codec, self.pools = codec, pools
-        codec.requires_grad_(True)
-        codec.books.decay = 0.99  # type: ignore[union-attr]
-        self.generator = torch.Generator().manual_seed(seed)
+        codec.encoder.requires_grad_(False)  # type: ignore[union-attr]
         self.low, self.high = 8, 6  # crops a step
 
     def __call__(self, rng: np.random.Generator, progress: Progress) -> tuple[Tensor, Terms]:
         codec, count = self.codec, self.low + self.high
-        audio = torch.from_numpy(coloured(draw(self.pools, count, HOPS * HOP, rng)[0], rng))
+        crops = draw(self.pools, count, HOPS * HOP, rng, least_rms=LEAST_RMS)[0]
+        audio = torch.from_numpy(coloured(crops, rng))
         depths = [rng.choice(d, n, p=p) for (d, p), n in ((LOW, self.low), (HIGH, self.high))]
-        with torch.autocast("cpu", torch.bfloat16):
-            latent = codec.encode(audio)  # type: ignore[operator]
-        flat = latent.detach().reshape(-1, latent.shape[2])
-        codes, rests = codec.books.encode(flat)  # type: ignore[union-attr,operator]
-        codec.books.learn(codes, rests, self.generator)  # type: ignore[union-attr,operator]
-        depth = torch.from_numpy(np.concatenate(depths))
-        coded = codec.books.partial(latent, rests, depth)  # type: ignore[union-attr,operator]
+        with torch.no_grad():
+            with torch.autocast("cpu", torch.bfloat16):
+                latent = codec.encode(audio)  # type: ignore[operator]
+            _, rests = codec.books.encode(latent.reshape(-1, latent.shape[2]))  # type: ignore[union-attr,operator]
+            depth = torch.from_numpy(np.concatenate(depths))
+            coded = codec.books.partial(latent, rests, depth)  # type: ignore[union-attr,operator]
         with torch.autocast("cpu", torch.bfloat16):
             out = codec.decode(coded)[:, SKIP * HOP :]  # type: ignore[operator]
         want = audio[:, SKIP * HOP :]
-        terms = {"apart": (latent - coded.detach()).square().mean()}
-        loss = 0.1 * terms["apart"]
+        terms, loss = {}, torch.zeros(())
         groups = (("low", SHARES_LOW, slice(0, self.low)),
                   ("high", SHARES_HIGH, slice(self.low, count)))  # fmt: skip
         for name, shares, rows in groups:
             heard = waveform_terms(want[rows], out[rows], rng)
-            share = len(want[rows]) / count
-            loss = loss + share * torch.stack([shares[k] * v for k, v in heard.items()]).sum()
+            part = torch.stack([shares[k] * v for k, v in heard.items()]).sum()
+            loss = loss + len(want[rows]) / count * part
             terms |= {f"{name} {k}": v for k, v in heard.items()}
         return loss, terms
