@@ -22,14 +22,13 @@ machine.one_thread()
 
 import numpy as np  # noqa: E402
 
+from benchmarks.separation_costs import cost, peer, stream_cost  # noqa: E402
 from benchmarks.separation_measures import (  # noqa: E402
     HeldOut,
     Signals,
-    cost,
     dnsmos,
     guarded,
     level_db,
-    peer,
     pesq_wb,
     queried,
     run_batch,
@@ -61,12 +60,15 @@ def models_of(data: Path, names: tuple[str, ...]) -> dict[str, Model]:
     return found
 
 
-def enhance(model: Model, heard: Signals, guard: bool = False) -> Signals:
+def enhance(model: Model, heard: Signals) -> Signals:
     """Speech out of every row, the way the task of that model asks for it."""
     asked = queried(model, [["speech"]] * len(heard)) if model.manifest.labels else None
-    out = run_batch(model, heard, asked)
-    manifest = model.manifest
-    return guarded(heard, out, manifest.delay, manifest.hop) if guard else out
+    return run_batch(model, heard, asked)
+
+
+def keep_alarms(model: Model, heard: Signals, out: Signals) -> Signals:
+    """``out`` as the task gives it by default, with the alarm guard behind it."""
+    return guarded(heard, out, model.manifest.delay, model.manifest.hop)
 
 
 def enhancement(models: dict[str, Model], data: Path, count: int, slow: bool) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def enhancement(models: dict[str, Model], data: Path, count: int, slow: bool) ->
     outs: dict[str, Signals] = {"input": heard}
     for name, model in models.items():
         outs[name] = enhance(model, heard)
-        outs[f"{name}, alarms kept"] = enhance(model, heard, guard=True)
+        outs[f"{name}, alarms kept"] = keep_alarms(model, heard, outs[name])
     before = si_sdr(heard, target)
     table: dict[str, Any] = {}
     for name, out in outs.items():
@@ -205,8 +207,9 @@ def alarms(models: dict[str, Model], each: int) -> dict[str, Any]:
             heard = np.stack(clips)[:, :63_744].astype(np.float32)
             row = {}
             for name, model in models.items():
-                for words, guard in (("bare", False), ("guarded", True)):
-                    left = level_db(enhance(model, heard, guard)) - level_db(heard)
+                bare = enhance(model, heard)
+                for words, out in (("bare", bare), ("guarded", keep_alarms(model, heard, bare))):
+                    left = level_db(out) - level_db(heard)
                     row[f"{name}, {words}"] = {
                         "mean_db": round(float(left.mean()), 1),
                         "worst_db": round(float(left.min()), 1),
@@ -220,37 +223,17 @@ def costs(models: dict[str, Model], peers: Path | None, hops: int) -> dict[str, 
     table: dict[str, Any] = {
         name: [cost(model, batch, hops) for batch in (1, 16)] for name, model in models.items()
     }
+    for name, model in models.items():
+        table[f"{name}, served with its guards"] = [stream_cost(model, hops)]
     for script in ("gtcrn_ort.py", "dtln_ort.py"):
         if peers is not None and (peers / script).exists():
             table[f"peer {script}"] = peer(peers / script)
     return table
 
 
-def plot(results: dict[str, Any], place: Path) -> None:
-    """Bars of enhancement and of separation per class."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(12, 7), layout="constrained")
-    rows = {k: v["si_sdri_db"] for k, v in results["enhancement"].items() if k != "input"}
-    axes[0].barh(list(rows)[::-1], list(rows.values())[::-1])
-    axes[0].set_title("speech in noise: SI-SDR improvement, dB")
-    for offset, (name, parts) in enumerate(results["separation"].items()):
-        by_class = parts["two"]["by_class_si_sdri_db"]
-        at = np.arange(len(by_class)) + 0.4 * offset
-        axes[1].barh(at, list(by_class.values()), height=0.4, label=name)
-        axes[1].set_yticks(np.arange(len(by_class)), list(by_class))
-    axes[1].legend()
-    axes[1].set_title("two sources, by what was asked for: SI-SDR improvement, dB")
-    figure.savefig(place, dpi=110)
-    plt.close(figure)
-
-
 def main() -> None:
     """Measure, then write JSON, Markdown and a plot."""
-    from benchmarks.separation_report import markdown
+    from benchmarks.separation_report import markdown, plot
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,39 +194,3 @@ def dnsmos(weights: Path) -> Callable[[Signal], tuple[float, float, float]]:
         return sig, bak, ovr
 
     return score
-
-
-def cost(model: Model, batch: int, hops: int = 300) -> dict[str, float]:
-    """Processor time per hop of ``batch`` streams, in microseconds, and what each remembers."""
-    state = model.open(batch=batch)
-    line = model.program("step")
-    source = next(p.name for p in line.inputs if p.kind == "audio")
-    x = np.random.default_rng(0).standard_normal((batch, 1, model.manifest.hop))
-    x = (0.05 * x).astype(np.float32)
-    for _ in range(30):
-        model.step(state, {source: x})
-    spent = []
-    for _ in range(hops):
-        begin = time.thread_time_ns()
-        model.step(state, {source: x})
-        spent.append((time.thread_time_ns() - begin) / 1e3)
-    hop_ms = 1000 * model.manifest.hop / model.manifest.sample_rate_hz
-    median = float(np.median(spent))
-    return {
-        "streams": batch,
-        "hop_ms": hop_ms,
-        "cpu_us_per_hop": round(median, 1),
-        "cpu_us_per_hop_and_stream": round(median / batch, 1),
-        "cpu_us_p99": round(float(np.percentile(spent, 99)), 1),
-        "real_time_factor": round(median / batch / 1000 / hop_ms, 5),
-        "state_bytes_per_stream": model.memory_bytes(),
-    }
-
-
-def peer(script: Path) -> dict[str, Any]:
-    """What a peer's script prints when run as it is, on this machine, now."""
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=600
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found

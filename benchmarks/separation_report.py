@@ -1,9 +1,12 @@
-"""The separation benchmark's results as Markdown."""
+"""The separation benchmark's results as Markdown and as bars."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def markdown(results: Mapping[str, Any], described: Mapping[str, Any]) -> str:
@@ -141,3 +144,25 @@ def cost_table(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"DTLN by its own script: {dtln['block_cpu_ms']['p50']} ms CPU an 8 ms hop, "
                      f"real-time factor {dtln['rtf_cpu']}.")  # fmt: skip
     return [*lines, ""]
+
+
+def plot(results: dict[str, Any], place: Path) -> None:
+    """Bars of enhancement and of separation per class."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(12, 7), layout="constrained")
+    rows = {k: v["si_sdri_db"] for k, v in results["enhancement"].items() if k != "input"}
+    axes[0].barh(list(rows)[::-1], list(rows.values())[::-1])
+    axes[0].set_title("speech in noise: SI-SDR improvement, dB")
+    for offset, (name, parts) in enumerate(results["separation"].items()):
+        by_class = parts["two"]["by_class_si_sdri_db"]
+        at = np.arange(len(by_class)) + 0.4 * offset
+        axes[1].barh(at, list(by_class.values()), height=0.4, label=name)
+        axes[1].set_yticks(np.arange(len(by_class)), list(by_class))
+    axes[1].legend()
+    axes[1].set_title("two sources, by what was asked for: SI-SDR improvement, dB")
+    figure.savefig(place, dpi=110)
+    plt.close(figure)

@@ -37,6 +37,7 @@ class BuzzState:
     held: int = 0  # looks in a row with this period
     missed: int = 0
     gain: float = 0.0
+    rests: bool = False  # every second step is not looked at
 
 
 class BuzzGuard:
@@ -45,7 +46,7 @@ class BuzzGuard:
     Args:
         rate_hz: sample rate.
         alike: least correlation of one period with the next.
-        confirm: looks in a row before a buzzer is believed.
+        confirm: looks in a row, of two steps each, before a buzzer is believed.
         amount: share of what was taken that is given back, 0..1.
     """
 
@@ -54,15 +55,15 @@ class BuzzGuard:
         rate_hz: int = 16_000,
         *,
         alike: float = 0.85,
-        confirm: int = 6,
+        confirm: int = 3,
         amount: float = 0.8,
         range_hz: tuple[float, float] = (47.0, 125.0),
     ) -> None:
         self.alike, self.confirm, self.amount = alike, confirm, amount
         self.shortest, self.longest = (int(FINE * rate_hz / hz) for hz in range_hz[::-1])
         hz = np.fft.rfftfreq(2 * SIZE, 1 / rate_hz)
-        self.band = (hz > 250) & (hz < 5000)  # above the mains' own hum
-        self.overlap = 1 - np.arange(self.longest + 2) / (FINE * SIZE)
+        self.band = (hz[hz < 5000] > 250).astype(np.float32)  # above the mains' own hum
+        self.overlap = (1 - np.arange(self.longest + 2) / (FINE * SIZE)).astype(np.float32)
 
     def open(self) -> BuzzState:
         """Return a state that has heard nothing."""
@@ -81,7 +82,9 @@ class BuzzGuard:
         """
         size = len(fresh)
         state.history = np.concatenate([state.history[size:], fresh])
-        self._follow(state, self._period(state.history) if np.any(fresh) else 0.0)
+        if not state.rests:
+            self._follow(state, self._period(state.history) if np.any(fresh) else 0.0)
+        state.rests = not state.rests
         state.taken = np.concatenate([state.taken[size:], dry - out])
         before = state.gain
         wanted = self.amount if state.held >= self.confirm else 0.0
@@ -93,10 +96,13 @@ class BuzzGuard:
 
     def _period(self, history: NDArray[np.float32]) -> float:
         """Samples after which nearly the same is heard again, and not sooner; else 0."""
-        spectrum = np.where(self.band, np.fft.rfft(history.astype(np.float64), 2 * SIZE), 0.0)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        lags = FINE * np.fft.irfft(power, 2 * FINE * SIZE)[: self.longest + 2]
-        if lags[0] < 1e-7 * SIZE:
+        peak = float(np.abs(history).max())
+        if peak < 1e-4:
+            return 0.0
+        spectrum = np.fft.rfft(history / np.float32(peak), 2 * SIZE)[: len(self.band)]
+        power = (np.square(spectrum.real) + np.square(spectrum.imag)) * self.band
+        lags = np.fft.irfft(power, 2 * FINE * SIZE)[: self.longest + 2]
+        if lags[0] < 1e-9:
             return 0.0
         alike = lags / lags[0] / self.overlap
         inside = alike[self.shortest : self.longest + 1]
@@ -112,11 +118,11 @@ class BuzzGuard:
         return float(at + 0.5 * (left - right) / (left - 2 * mid + right - 1e-12)) / FINE
 
     def _follow(self, state: BuzzState, period: float) -> None:
-        if period and abs(period - state.period) < 0.0025 * period:
+        if period and abs(period - state.period) < 0.0015 * period:
             # the mean of all looks, so that even a slow glide leaves it behind
             state.period += (period - state.period) / min(state.held + 1, 40)
             state.held, state.missed = state.held + 1, 0
-        elif state.held >= self.confirm and state.missed < 3:
+        elif state.held >= self.confirm and state.missed < 2:
             state.missed += 1
         else:
             state.period = period or state.period  # the old one while the gain still falls
