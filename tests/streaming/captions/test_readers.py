@@ -18,6 +18,7 @@ from ossicle.streaming.captions.cue import Cue, Op, check_feed
 from ossicle.streaming.captions.sinks import HlsSegments, file_sink
 from ossicle.streaming.captions.sinks.base import clean_lines
 from ossicle.streaming.captions.sinks.cea608 import encodable
+from ossicle.streaming.captions.sinks.sse import EventHub
 
 pycaption = pytest.importorskip("pycaption", reason="pycaption is not installed")
 ttconv_model = pytest.importorskip("ttconv.model", reason="ttconv is not installed")
@@ -104,14 +105,14 @@ def by_ttconv(path: Path) -> Found:
 
 
 def by_node(reader: str, *files: str) -> tuple[Found, list[str]]:
-    if shutil.which("node") is None or not (NODE / "node_modules").is_dir():
+    if shutil.which("node") is None or not (NODE / "node_modules" / "imsc").is_dir():
         pytest.skip(f"no node, or no node_modules: run `npm ci` in {NODE}")
     done = subprocess.run(
         ["node", str(NODE / "read.mjs"), reader, *files],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     made = json.loads(done.stdout)
-    return [(start, end, text) for start, end, text, _ in made["cues"]], made["errors"]
+    return [(start, end, text) for start, end, text, *_ in made["cues"]], made["errors"]
 
 
 def by_ffprobe(path: Path) -> list[int]:
@@ -170,6 +171,47 @@ def test_srt_and_ttml_are_read_whole(
     agree(reader(write(format, feed, tmp_path)), feed)
 
 
+def test_ttml_is_read_whole_by_the_reader_of_players(feed: list[Cue], tmp_path: Path) -> None:
+    """imsc.js, which knows nothing of ttconv, which wrote it."""
+    found, errors = by_node("imsc", str(write("ttml", feed, tmp_path)))
+    agree(found, feed)
+    assert errors == []
+
+
+def closed(cues: list[Cue]) -> list[tuple[int, int, str]]:
+    return [(c.display_start_ms, c.display_end_ms, c.text) for c in cues if c.op is Op.CLOSE]
+
+
+def test_json_lines_are_read_by_anything_that_reads_json(feed: list[Cue], tmp_path: Path) -> None:
+    path = write("jsonl", feed, tmp_path)
+    found, _ = by_node("json", str(path))
+    lines = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    here = [(x["display_start_ms"], x["display_end_ms"], x["text"])
+            for x in lines if x["op"] == "CLOSE"]  # fmt: skip
+    assert found == here == closed(feed)
+    assert [x["seq"] for x in lines] == list(range(len(feed)))
+
+
+async def test_events_are_read_whole_by_event_source_readers(
+    feed: list[Cue], tmp_path: Path
+) -> None:
+    sse = pytest.importorskip("httpx_sse", reason="httpx-sse is not installed")
+    hub = EventHub()
+    for cue in feed:
+        hub.put(cue)
+    hub.close()
+    text = "".join([block async for block in hub.events()])
+    path = tmp_path / "events"
+    path.write_text(text, encoding="utf-8")
+    decoder = sse._decoders.SSEDecoder()
+    read = [e for line in text.split("\n") if (e := decoder.decode(line)) is not None]
+    found = [json.loads(e.data) for e in read if e.event == "cue"]
+    assert [x["seq"] for x in found] == [c.seq for c in feed]
+    cues, errors = by_node("events", str(path))
+    assert cues == closed(feed)
+    assert errors == []
+
+
 @pytest.mark.parametrize("reader", [by_pycaption, by_ttconv])
 def test_roll_up_shows_what_cea_608_can_write(
     make_feed: Callable[..., list[Cue]], tmp_path: Path, reader: Callable[[Path], Found]
@@ -185,10 +227,16 @@ def test_roll_up_shows_what_cea_608_can_write(
     assert abs(found[0][0] - first) < 500
 
 
-def test_roll_up_keeps_time_for_a_day(make_feed: Callable[..., list[Cue]], tmp_path: Path) -> None:
-    cues = make_feed(seed=8, count=10, texts=["[dog barks]"], start_s=23 * 3600)
+@pytest.mark.parametrize("start_s", [23 * 3600, 26 * 3600])
+def test_roll_up_keeps_time_for_days(
+    make_feed: Callable[..., list[Cue]], tmp_path: Path, start_s: int
+) -> None:
+    """A second day is a second file, whose clock begins anew."""
+    cues = make_feed(seed=8, count=10, texts=["[dog barks]"], start_s=start_s)
     path = write("scc", cues, tmp_path)
-    first = min(c.display_start_ms for c in cues if c.op is Op.CLOSE)
+    if start_s >= 24 * 3600:
+        path = tmp_path / "feed.001.scc"
+    first = min(c.display_start_ms for c in cues if c.op is Op.CLOSE) % (24 * 3600_000)
     assert abs(by_ttconv(path)[0][0] - first) < 500
     assert abs(by_pycaption(path)[0][0] - first) < 500
 
@@ -219,11 +267,14 @@ def test_26_hours_turn_over_into_files_that_every_reader_takes(
 ) -> None:
     cues = make_feed(seed=2, count=320, gap_s=300.0, texts=["[dog barks]", "[rain falling]"])
     assert cues[-1].audio_seen_sample > 24 * 3600 * 16_000
-    for kind in ("vtt", "srt"):
+    for kind in ("vtt", "srt", "ttml"):
         first = write(kind, cues, tmp_path)
         second = tmp_path / f"feed.001.{kind}"
         assert second.is_file()
-        for reader in (by_pycaption, by_ttconv):
+        readers: list[Callable[[Path], Found]] = [by_pycaption, by_ttconv]
+        if kind == "ttml" and shutil.which("node") and (NODE / "node_modules" / "imsc").is_dir():
+            readers.append(lambda path: by_node("imsc", str(path))[0])
+        for reader in readers:
             days = [reader(first), reader(second)]
             assert sum(map(len, days)) == len(expected(cues))
             assert all(0 <= s < e < 24 * 3600_000 for day in days for s, e, _ in day)

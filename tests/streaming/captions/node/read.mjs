@@ -1,6 +1,6 @@
 // node read.mjs READER FILE... : prints [[start ms, end ms, text, id], ...] and what the reader
-// complained of, as JSON. READER is w3c, vttjs or hlsjs; for hlsjs a FILE may be FILE@seconds, where
-// the segment lies in the programme.
+// complained of, as JSON. READER is w3c, vttjs, hlsjs, imsc, events or json; for hlsjs a FILE may be
+// FILE@seconds, where the segment lies in the programme.
 import { readFileSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,13 +47,47 @@ async function hlsjs(bytes, seconds) {
   return result;
 }
 
+function imsc(text) {
+  const cues = [], errors = [];
+  const said = (kind) => (message) => errors.push(`${kind}: ${message}`);
+  const handler = { info: said("info"), warn: said("warn"), error: said("error"), fatal: said("fatal") };
+  const made = require("imsc/src/main/js/doc.js").fromXML(text, handler);
+  const words = (node) => node.kind === "br" ? "\n"
+    : (node.text ?? "") + (node.contents ?? []).map(words).join("");
+  const walk = (node) => {
+    if (node.kind === "p") cues.push([ms(node.begin), ms(node.end), words(node), node.id]);
+    else (node.contents ?? []).forEach(walk);
+  };
+  walk(made.body);
+  return { cues, errors };
+}
+
+// What is live carries whole lines of JSON: the texts of the cues that close, with display times.
+function line(data) {
+  const cue = JSON.parse(data);
+  return cue.op === "CLOSE" ? [[cue.display_start_ms, cue.display_end_ms, cue.text, cue.cue_id]] : [];
+}
+
+async function events(text) {
+  const { createParser } = await import("eventsource-parser");
+  const cues = [], errors = [];
+  const parser = createParser({
+    onEvent: (event) => { if (event.event === "cue") cues.push(...line(event.data)); },
+    onError: (error) => errors.push(String(error.message)),
+  });
+  for (let at = 0; at < text.length; at += 777) parser.feed(text.slice(at, at + 777));
+  return { cues, errors };
+}
+
+const json = (text) => ({ cues: text.split("\n").filter(Boolean).flatMap(line), errors: [] });
+
+const readers = { w3c, vttjs, imsc, events, json };
 const [reader, ...files] = process.argv.slice(2);
 const all = { cues: [], errors: [] };
 for (const name of files) {
   const [file, at] = name.split("@");
   const bytes = readFileSync(file);
-  const made = reader === "w3c" ? w3c(bytes.toString("utf8"))
-    : reader === "vttjs" ? vttjs(bytes.toString("utf8"))
+  const made = reader in readers ? await readers[reader](bytes.toString("utf8"))
     : await hlsjs(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length), Number(at ?? 0));
   all.cues.push(...made.cues);
   all.errors.push(...made.errors);
