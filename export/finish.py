@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ossicle.export.golden import golden_vectors
 from ossicle.export.onnxfile import to_bytes
 from ossicle.export.sweep import chunk_sweep
 from ossicle.runtime.bundle import Bundle, write_bundle
+from ossicle.runtime.errors import ExportError
 from ossicle.runtime.manifest import Manifest
 
 METADATA_KEY = "ossicle.manifest"
@@ -36,7 +38,7 @@ def finish(
     """
     content = {**content, **_with_manifest(manifest, content)}
     if golden_hops:
-        with tempfile.TemporaryDirectory() as scratch:
+        with scratch_folder() as scratch:
             draft = write_bundle(Path(scratch) / "draft", manifest, content)
             vectors, entries = golden_vectors(draft, golden_hops, seed, tolerance)
             if report is not None:
@@ -47,6 +49,16 @@ def finish(
         text = json.dumps(report, indent=1, sort_keys=True) + "\n"
         content = {**content, "parity.json": text.encode()}
     return write_bundle(place, manifest, content)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """Give a folder that goes afterwards; a disk without room for it is an error of ours."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    except OSError as err:
+        raise ExportError(f"no room to work in: {err.strerror or err}") from err
 
 
 def _with_manifest(manifest: Manifest, content: Mapping[str, bytes]) -> dict[str, bytes]:

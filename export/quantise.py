@@ -7,7 +7,6 @@ on a CPU), and ``fp16`` for GPUs. Ports and states keep their types, so programs
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ossicle.export.finish import finish
+from ossicle.export.finish import finish, scratch_folder
 from ossicle.export.onnxfile import tidy, to_bytes
 from ossicle.runtime.backend import BoundGraph, LoadedGraph
 from ossicle.runtime.backend.ort import OrtBackend
@@ -103,7 +102,7 @@ def _judged(
     program: str,
 ) -> Bundle:
     """Measure both, refuse a loss past ``bound``, and write with the figures in the manifest."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         draft = finish(Path(scratch) / "draft", manifest, content, golden_hops=0)
         models = {"before": Model.load(before), "after": Model.load(draft)}
         figures = {when: float(quality(model)) for when, model in models.items()}
@@ -203,7 +202,7 @@ def to_int8(data: bytes, feeds: list[Feed], symmetric: bool = False) -> bytes:
             return next(self._left, None)
 
     model = onnx.load_from_string(data)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         source, target = Path(scratch) / "in.onnx", Path(scratch) / "out.onnx"
         source.write_bytes(data)
         q.quantize_static(

@@ -7,7 +7,7 @@ once is not built again: engines lie in the cache under ``engine_key``, beside a
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,10 +163,11 @@ def _timing_bytes(trt: Any) -> bytes:
 
 def _store(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        Path(file.name).replace(path)
+        fresh.write_bytes(data)
+        fresh.replace(path)
     except OSError as err:
+        fresh.unlink(missing_ok=True)
         raise ExportError(f"{path} cannot be written: {err.strerror or err}") from err

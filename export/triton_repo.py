@@ -38,8 +38,11 @@ def write_repository(bundle: Bundle, out: Path) -> Path:
         raise ExportError(f"{bundle.manifest.name} has no graphs; there is nothing to serve")
     if out.exists():
         raise ExportError(f"{out} exists; give a folder that does not")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as err:
+        raise ExportError(f"{out} was not written: {err.strerror or err}") from err
     try:
         for name, graph in bundle.manifest.graphs.items():
             _write_model(bundle, name, graph, scratch / "repository")

@@ -160,8 +160,11 @@ def write_bundle(
     manifest = msgspec.structs.replace(manifest, files=entries)
     check_manifest(manifest)
     place = Path(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    except OSError as error:
+        raise BundleError(f"bundle {place} was not written: {error}") from error
     try:
         content = {MANIFEST: manifest.to_json(), **files}
         if place.suffix == ".ossicle":

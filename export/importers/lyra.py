@@ -6,7 +6,9 @@ become states; the quantiser is 46 codebooks of 16 vectors, searched by this pac
 
 Part of both networks is full int8 (trained quantisation). The programs ``encode`` and ``decode``
 keep it, as QDQ; ``encode-float`` and ``decode-float`` run the same weights in floats, which is
-what engines without unsigned 8-bit activations need.
+what engines without unsigned 8-bit activations need. Over 24 utterances the first are within 0.003
+PESQ of TFLite on average, the second 0.05 above it at 3.2 kbps and 0.09 at 9.2 kbps: half of that
+comes from the encoder's rounding, half from the decoder's.
 """
 
 from __future__ import annotations

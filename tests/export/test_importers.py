@@ -232,18 +232,33 @@ def test_lyra_gives_tflite_codes_and_audio(
     assert si_sdr(wanted, np.concatenate(made)) > 60
 
 
-@pytest.mark.parametrize("kind", ["", "-float"])
-def test_lyra_sounds_as_in_tflite(
-    kind: str, bundles: dict[str, Bundle], lyra: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> None:
+def lyra_pesq(
+    kind: str, bundle: Bundle, lyra: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> tuple[float, float]:
+    """Get PESQ of TFLite's audio and of ours, both from their own codes at 3.2 kbps."""
     pesq = pytest.importorskip("pesq").pesq
     audio, _, theirs = lyra
-    model = Model.load(bundles["lyra"])
+    model = Model.load(bundle)
     codes = run(model, audio, f"encode{kind}")["codes"]
     codes[:, 16:] = -1
     state = model.open(1, f"decode{kind}")
     made = [model.step(state, {"codes": row[None]})["audio"][0, 0] for row in codes]
     wanted, got = (pesq(16000, audio, y, "wb") for y in (theirs, np.concatenate(made)))
+    return wanted, got
+
+
+def test_lyra_sounds_as_in_tflite(
+    bundles: dict[str, Bundle], lyra: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    wanted, got = lyra_pesq("", bundles["lyra"], lyra)
+    assert abs(got - wanted) <= 0.03
+
+
+def test_lyra_in_floats_sounds_no_worse_than_tflite(
+    bundles: dict[str, Bundle], lyra: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    """Without int8 rounding it sounds better: +0.05 at 3.2 kbps, the mean of 24 utterances."""
+    wanted, got = lyra_pesq("-float", bundles["lyra"], lyra)
     assert got >= wanted - 0.03
 
 
