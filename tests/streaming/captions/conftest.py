@@ -184,6 +184,11 @@ def make_feed() -> Callable[..., list[Cue]]:
 
 
 @pytest.fixture(scope="session")
+def hostile() -> list[str]:
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of audio and weights that OSSICLE_DATA names, or ../shared/data."""
     import os

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,15 +16,23 @@ from numpy.typing import NDArray
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import AudioError, CaptionError, OssicleError
+from ossicle.runtime.manifest import Manifest
 from ossicle.runtime.task import CueEvent
 from ossicle.streaming.captions.commands import caption_events, caption_file, caption_stream
-from ossicle.streaming.captions.cue import Cue, Op, check_feed, from_json_line
+from ossicle.streaming.captions.cue import (
+    Cue,
+    Op,
+    check_feed,
+    from_json_line,
+    to_json_line,
+)
 from ossicle.streaming.captions.liveview import LiveText, watching
 from ossicle.streaming.captions.sinks import FORMATS, HlsSegments, Outlet, Outlets, file_sink
 from ossicle.streaming.captions.source import read_audio
-from ossicle.streaming.captions.task import CaptionOptions
+from ossicle.streaming.captions.task import STYLES, CaptionOptions, CaptionTask
 
 RATE = 16_000
+MONO = AudioFormat(RATE)
 Tones = Callable[[list[tuple[str, float, float]], float], NDArray[np.float32]]
 
 
@@ -77,6 +86,50 @@ def test_a_full_disk_fails_its_sink_alone(form: str, make_feed: Callable[..., li
     assert full.failure.startswith("CaptionError")
     assert (fine.failure, fine.written, good.closed) == (None, len(cues), True)
     assert good.cues == cues
+
+
+def test_a_folder_that_goes_away_fails_its_segments_alone(
+    make_feed: Callable[..., list[Cue]], tmp_path: Path
+) -> None:
+    folder, good = tmp_path / "live", Kept()
+    outlets = Outlets({"hls": HlsSegments(folder), "good": good}, when_full="wait")
+    cues = make_feed(seed=1, texts=["[dog barks]"])
+    for number, cue in enumerate(cues):
+        outlets.put(cue)
+        if number == len(cues) // 2:
+            folder.rename(tmp_path / "gone")
+            folder.write_text("no longer a folder")
+    hls, fine = outlets.close()
+    assert hls.failure is not None
+    assert hls.failure.startswith("CaptionError")
+    assert (fine.failure, fine.written) == (None, len(cues))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_tagger_with_hostile_labels_is_captioned_and_written(
+    manifest: Manifest, hostile: list[str], tmp_path: Path, style: str
+) -> None:
+    webvtt = pytest.importorskip("webvtt", reason="webvtt-py is not installed")
+    for first in range(0, len(hostile), 6):
+        names = tuple(f"{text} {i}" for i, text in enumerate((hostile * 2)[first : first + 6]))
+        task = CaptionTask(msgspec.structs.replace(manifest, labels=names), {"style": style})
+        state, cues = task.open(), list[Cue]()
+        for at in range(200):
+            (hop,) = task.push(state, Chunk(np.zeros((1, 640), np.float32), at * 640, MONO))
+            scores = np.zeros((2, 6), np.float32)
+            scores[:, at // 30 % 6] = 0.9
+            events = task.take(state, hop, {"scores": scores})
+            cues += [e.cue for e in events if isinstance(e, CueEvent)]
+        cues += [e.cue for e in task.end(state) if isinstance(e, CueEvent)]
+        check_feed([from_json_line(to_json_line(c)) for c in cues])
+        sink = file_sink("vtt", tmp_path / f"{first}.vtt")
+        for cue in cues:
+            sink.put(cue)
+        sink.close()
+        read = webvtt.read(str(tmp_path / f"{first}.vtt"))
+        shown = [c for c in cues if c.op is Op.CLOSE and c.text]
+        assert len(read) == len(shown)
+        assert shown or style == "off"
 
 
 def test_a_stalled_reader_drops_heartbeats_first_and_counts_them(
