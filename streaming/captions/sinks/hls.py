@@ -8,6 +8,7 @@ the next segment, never lost. Times in a segment count from the segment's start,
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -108,9 +109,10 @@ class HlsSegments:
 
     def _forget(self) -> None:
         """Delete segments that left the playlist a whole window ago, as RFC 8216 6.2.2 asks."""
-        if self.window:
-            old = self._next - 2 * self.window - 1
-            (self.folder / segment_name(old)).unlink(missing_ok=True)
+        old = self._next - 2 * self.window - 1
+        if self.window and old >= 0:
+            with contextlib.suppress(OSError):  # a folder that cannot be written fails its writes
+                (self.folder / segment_name(old)).unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
         scratch = self.folder / f".{name}.new"
