@@ -75,7 +75,7 @@ def serve(
     from ossicle.streaming.server.run import Server
     from ossicle.streaming.server.run import serve as run
 
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_text)
 
     def ready(server: Server) -> None:
         names = [model.name for model in server.service.engine.models()]

@@ -112,7 +112,7 @@ class Microphone:
             info = self._sound.query_devices(device, "input")
         except (self._sound.PortAudioError, ValueError) as error:
             raise DeviceError(
-                f"no microphone {device if device is not None else ''}: {error}; "
+                f"no microphone{'' if device is None else f' {device}'}: {error}; "
                 "`ossicle devices` lists what there is"
             ) from None
         self.rate_hz = int(rate_hz or info["default_samplerate"])

@@ -1,7 +1,8 @@
 """What a server is told: defaults, then one TOML file, then environment, then flags.
 
-Every field below is a key of the TOML file, an environment variable ``OSSICLE_<KEY>`` and, with
-dashes, a flag of ``ossicle serve``. ``ossicle serve --print-config`` writes the file that results.
+Every field below is a key of the TOML file, an environment variable ``OSSICLE_<KEY>`` and can be
+given to ``ossicle serve`` as ``--set KEY=VALUE``; the common ones are flags of their own.
+``ossicle serve --print-config`` writes the file that results.
 """
 
 from __future__ import annotations

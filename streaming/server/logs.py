@@ -23,7 +23,15 @@ FIELDS = (
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; of a record's extras only those named in ``FIELDS``."""
+    """One JSON object a line; of a record's extras only those named in ``FIELDS``.
+
+    Args:
+        text: also what was captioned and asked for, from loggers that were told to say it.
+    """
+
+    def __init__(self, text: bool = False) -> None:
+        super().__init__()
+        self._fields = (*FIELDS, "text") if text else FIELDS
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -34,7 +42,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        line |= {name: getattr(record, name) for name in self._fields if hasattr(record, name)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -48,10 +56,10 @@ class _Stderr(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
-def configure(level: str) -> None:
+def configure(level: str, text: bool = False) -> None:
     """Send the project's logs to standard error."""
     handler = _Stderr()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(text))
     root = logging.getLogger("ossicle")
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

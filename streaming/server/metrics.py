@@ -22,6 +22,8 @@ class Traffic:
     samples: int = 0
     gaps: int = 0
     ladder_steps: int = 0
+    checkpoints: int = 0
+    checkpoints_failed: int = 0
 
     def __add__(self, other: Traffic) -> Traffic:
         return Traffic(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -33,6 +35,8 @@ TRAFFIC = {
     "samples": "Samples taken in, at the clients' rates",
     "gaps": "Gaps in streams",
     "ladder_steps": "Steps on the overload ladder, down and up",
+    "checkpoints": "Snapshots of streams",
+    "checkpoints_failed": "Snapshots that could not be written",
 }
 
 
@@ -49,7 +53,6 @@ class Metrics:
 
         self.streams = counter("streams", "Streams that are over", "outcome")
         self.refused = counter("refused", "Calls refused", "reason")
-        self.checkpoints = counter("checkpoints", "Snapshots of streams", "outcome")
         self._hops: dict[str, HopFigures] = {}
 
     def hops(self, kind: str) -> HopFigures:

@@ -65,6 +65,7 @@ class Opener:
                 Rate(caller.grant.bytes_per_second or self.settings.bytes_per_second),
                 self._checkpoints(config, caller, name, token, inlet.position),
                 self.settings.drift_notice_ppm,
+                self.settings.log_text,
             )
             for branch, task, side in branches:
                 self._lease(session, branch, task, side)

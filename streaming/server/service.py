@@ -276,6 +276,8 @@ def _traffic(session: Session) -> Traffic:
         session.inlet.position,
         sum(o.gaps for o in outlets) + session.outbox.dropped_gaps,
         sum(o.ladder_steps for o in outlets),
+        session.checkpoints_saved,
+        session.checkpoints_failed,
     )
 
 

@@ -52,6 +52,7 @@ class Intake:
             case m.Marker():
                 session.marks.send(request, session.inlet.position, session.branches.values())
             case m.Query(text, task):
+                session.log("query", text)
                 self._one(task, "separate", "query").update({"query": text})
             case m.LossReport(lost, _, task):
                 self._one(task, "encode", "loss").update({"loss": min(1.0, max(0.0, lost))})

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from ossicle.runtime.errors import OssicleError, WireError
+from ossicle.runtime.task import CueEvent
 from ossicle.streaming import messages as m
 from ossicle.streaming.session.branch import Branch
 from ossicle.streaming.session.capture import Capture
@@ -44,6 +45,7 @@ class Session:
         rate: Rate,
         checkpoints: Checkpoints | None = None,
         drift_ppm: float = 50.0,
+        log_text: bool = False,
     ) -> None:
         self.name, self.config = name, config
         self.inlet, self.outbox = inlet, outbox
@@ -51,7 +53,9 @@ class Session:
         self.limits = limits
         self.checkpoints = checkpoints
         self.live = config.pace == "live"
+        self.log_text = log_text  # what is captioned and asked for may be written to the log
         self.bytes_out = self.messages_out = 0
+        self.checkpoints_saved = self.checkpoints_failed = 0
         self.failure: Exception | None = None  # what ended it badly
         self.waiting = False  # the client is held back by us, not idle
         self.warned = False  # that its time is nearly over
@@ -82,6 +86,8 @@ class Session:
                 outlet.account(ledger)
             if not isinstance(event, Word):
                 outlet.take(event, ledger, now)
+                if self.log_text and isinstance(event, CueEvent) and event.cue.is_final:
+                    self.log("caption", event.cue.text)
             elif not self._heed(branch, event):
                 return
 
@@ -177,6 +183,11 @@ class Session:
         self.outbox.put(m.Response(self.totals()))
         self.outbox.close()
 
+    def log(self, event: str, text: str) -> None:
+        """Write what is said in this stream to the log, where that is wanted."""
+        if self.log_text:
+            log.info(event, extra={"session": self.name, "text": text})
+
     # -- what is said about the stream ----------------------------------------------------------
 
     def notice(self, kind: str, text: str, fields: dict[str, str] | None = None) -> None:
@@ -234,6 +245,10 @@ class Session:
         checkpoints.save(data, self.inlet.position, intake.packets_in, spent, self._saved)
 
     def _saved(self, checkpoint: m.Checkpoint | None, why: str) -> None:
+        if checkpoint is None:
+            self.checkpoints_failed += 1
+        else:
+            self.checkpoints_saved += 1
         if self.over:
             return
         if checkpoint is not None:

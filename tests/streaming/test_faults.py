@@ -39,7 +39,7 @@ from ossicle.runtime.engine import Engine, EngineSettings
 from ossicle.runtime.errors import BackendError, OssicleError
 from ossicle.runtime.model import Model, ModelState
 from ossicle.streaming import messages as m
-from ossicle.streaming.client import ServerError, Sound, connect
+from ossicle.streaming.client import ServerError, Sound, Stream, connect
 from ossicle.streaming.client.aio import concatenate
 from ossicle.streaming.proto import ossicle_pb2 as pb
 from ossicle.streaming.proto import ossicle_pb2_grpc
@@ -302,11 +302,12 @@ def test_sigterm_lets_open_streams_end(models: dict[str, Model]) -> None:
     port = process.start()
     x = tones(2.0)
 
-    async def run() -> tuple[list[m.Response], str]:
+    async def run() -> tuple[list[list[m.Response]], str]:
         async with connect(f"127.0.0.1:{port}") as client:
-            stream = client.stream(ENHANCE, rate_hz=RATE, live=False)
-            await stream.opened()
-            await stream.send(x[:, :8_000])
+            streams = [client.stream(ENHANCE, rate_hz=RATE, live=False) for _ in range(8)]
+            for stream in streams:
+                await stream.opened()
+                await stream.send(x[:, :8_000])
             assert process.process is not None
             process.process.terminate()
             refused = ""
@@ -319,17 +320,22 @@ def test_sigterm_lets_open_streams_end(models: dict[str, Model]) -> None:
                     refused = error.failure.reason
                     break
                 await asyncio.sleep(0.05)
-            await stream.send(x[:, 8_000:])
-            await stream.end()
-            return [r async for r in stream], refused
 
-    answers, refused = asyncio.run(run())
+            async def rest(stream: Stream) -> list[m.Response]:
+                await stream.send(x[:, 8_000:])
+                await stream.end()
+                return [r async for r in stream]
+
+            return list(await asyncio.gather(*(rest(s) for s in streams))), refused
+
+    told, refused = asyncio.run(run())
     assert refused == "DRAINING"
-    kinds = [r.body.kind for r in answers if isinstance(r.body, m.Notice)]
-    assert kinds == ["GOING_AWAY"]
-    assert isinstance(answers[-1].body, m.Ended)
-    sound = concatenate([r.body for r in answers if isinstance(r.body, Sound)])
-    assert sound.shape == x.shape
+    for answers in told:
+        kinds = [r.body.kind for r in answers if isinstance(r.body, m.Notice)]
+        assert kinds == ["GOING_AWAY"]
+        assert isinstance(answers[-1].body, m.Ended)
+        sound = concatenate([r.body for r in answers if isinstance(r.body, Sound)])
+        assert sound.shape == x.shape
     assert process.process is not None
     assert process.process.wait(30) == 0
     process.process.communicate()

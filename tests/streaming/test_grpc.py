@@ -281,3 +281,41 @@ async def test_a_token_is_never_sent_in_the_clear() -> None:
 
 def test_decode_tasks_need_no_audio() -> None:
     assert DECODE.kind == "decode"
+
+
+def test_each_stream_is_a_span_without_its_content(models: dict[str, Model]) -> None:
+    """In a process of its own: a tracer provider is set once and for all."""
+    import subprocess
+    import sys
+
+    pytest.importorskip("opentelemetry.sdk")
+    root = str(models["fir"].bundle.root)
+    program = f"""
+import asyncio, numpy as np
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from ossicle.runtime.model import Model
+from ossicle.streaming.client import connect
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.run import Server
+from ossicle.streaming.session.inline import InlineEngine
+held = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(held))
+trace.set_tracer_provider(provider)
+async def main():
+    model = Model.load({root!r})
+    async with Server(Settings(port=0), InlineEngine(loaded={{model.name: model}})) as server:
+        async with connect(f"127.0.0.1:{{server.port}}") as client:
+            x = np.zeros((1, 3200), np.float32)
+            async for _ in client.enhance(x, model=model.name, rate_hz=16000): pass
+asyncio.run(main())
+for span in held.get_finished_spans():
+    print(span.name, *sorted(span.attributes))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "ossicle.stream ossicle.client ossicle.peer ossicle.session" in done.stdout.splitlines()

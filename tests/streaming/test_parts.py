@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,14 @@ async def test_metrics_show_hops_and_state(models: dict[str, Model]) -> None:
                  "ossicle_samples_total 8000.0", "ossicle_streams_open 0.0"):  # fmt: skip
         assert line in text
     assert 'ossicle_hops_total{task="enhance"}' in text
+    readme = (Path(__file__).parents[2] / "streaming" / "README.md").read_text()
+    documented = set(re.findall(r"`(ossicle_[a-z_]+)", readme.partition("## Watching")[2]))
+    exposed = {f.name for f in metrics.registry.collect()}
+    exposed |= {f"{f.name}_total" for f in metrics.registry.collect() if f.type == "counter"}
+    assert documented <= exposed
+    assert {name.removesuffix("_total") for name in exposed} == {
+        name.removesuffix("_total") for name in documented
+    }
     metrics.hops("enhance").add(Ledger(compute_us=3, missed=True))
     assert 'ossicle_misses_total{task="enhance"} 1.0' in metrics.text().decode()
 

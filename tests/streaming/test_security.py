@@ -26,7 +26,7 @@ from ossicle.streaming.server.security import (
     new_token,
     token_entry,
 )
-from ossicle.streaming.session.drift import Drift
+from ossicle.streaming.session.drift import ClockWatch, Drift
 from ossicle.streaming.session.inline import InlineEngine
 from ossicle.streaming.session.limits import Rate
 
@@ -261,3 +261,17 @@ def test_a_clock_that_drifts_is_measured_through_jitter(ppm: float) -> None:
         ours = 5.0 + theirs / (1 + ppm * 1e-6) + rng.expovariate(1 / 0.004)
         drift.add(ours, 1e9 + theirs)
     assert drift.ppm == pytest.approx(ppm, abs=10)
+
+
+@pytest.mark.parametrize(("ppm", "told"), [(200.0, True), (-200.0, True), (20.0, False)])
+def test_a_clock_that_is_off_by_enough_is_told_now_and_then(ppm: float, told: bool) -> None:
+    watch = ClockWatch(50.0)
+    found = []
+    for index in range(4_500):  # 90 s
+        theirs = index * 0.02
+        ours = 5.0 + theirs / (1 + ppm * 1e-6)
+        notice = watch.saw(int(ours * 1e9), int((1e9 + theirs) * 1e9))
+        if notice is not None:
+            found.append(float(notice.fields["ppm"]))
+    assert len(found) == (2 if told else 0)  # after 30 s, and after 60
+    assert found == pytest.approx([ppm] * len(found), abs=10)
