@@ -57,8 +57,9 @@ def loss_of(net: Separator, batch: Batch, done: float = 1.0) -> tuple[Tensor, di
 def active(net: Separator, batch: Batch, present: Tensor) -> Tensor:
     """1 in the hops [B, Q, T / hop] in which what was asked for sounds, else 0."""
     hop = net.config.hop
-    whole = batch.target.shape[-1] // hop * hop
-    power = batch.target[..., :whole].unflatten(-1, (-1, hop)).square().mean(-1)
+    b, q, length = batch.target.shape
+    hops = batch.target[..., : length // hop * hop].reshape(b, q, -1, hop)
+    power: Tensor = hops.square().mean(-1)
     loud = power > ACTIVE * power.mean(-1, keepdim=True)
     return (loud & present[..., None]).float()
 

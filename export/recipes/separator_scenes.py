@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ossicle.export.recipes.separator_data import ESC, GROUPS, LABELS, MUSIC, RATE_HZ, Pools
+from ossicle.export.recipes.separator_data import GROUPS, LABELS, MUSIC, RATE_HZ, Pools
 from ossicle.runtime.scene.alarms import ALARMS
+from ossicle.runtime.scene.labels import ENVIRONMENT as ESC
 
 TAPS = 6_400  # of a room
 SOURCE_RMS = 0.1

@@ -123,11 +123,11 @@ def widened(old: Tensor, fresh: Tensor, blocks: int) -> Tensor:
     New units begin at random but old ones do not hear them yet, so that nothing is unlearned
     (Chen et al. 2016).
     """
-    out = fresh.clone().unflatten(0, (blocks, -1))
-    parts = old.unflatten(0, (blocks, -1))
+    out = fresh.clone().reshape(blocks, -1, *fresh.shape[1:])
+    parts = old.reshape(blocks, -1, *old.shape[1:])
     out[:, : parts.shape[1]] = 0.0
     out[(slice(None), *(slice(n) for n in parts.shape[1:]))] = parts
-    return out.flatten(0, 1)
+    return out.reshape(fresh.shape)
 
 
 def rate_at(done: float, peak: float) -> float:
