@@ -27,8 +27,9 @@ run: $(VENV)/.run  ## stream a real scene through a real server: captions, codec
 test: $(VENV)/.test  ## run every quick test against the installed wheel
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu"
 
-nightly: $(VENV)/.test  ## also run the tests that take long
+nightly: $(VENV)/.test  ## also run the tests that take long, and the kernels' without the compiled part
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu"
+	OSSICLE_CORE=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu" tests/kernels
 
 check: $(VENV)/.test  ## ruff, mypy --strict, stubs up to date
 	$(BIN)/ruff check .

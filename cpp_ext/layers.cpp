@@ -121,26 +121,61 @@ void gru_step(const PackedMatrix& input, const PackedMatrix& hidden, const GruSt
 
 namespace {
 
-// base^(-2 i / width), i < width / 2; kept per thread, since a model has one or two.
-const double* rates(std::int64_t width, double base) {
-  static thread_local std::int64_t known_width = 0;
-  static thread_local double known_base = 0.0, rate[128];
-  if (width != known_width || base != known_base) {
-    for (std::int64_t i = 0; i < width / 2; ++i) rate[i] = std::pow(base, -2.0 * static_cast<double>(i) / width);
-    known_width = width, known_base = base;
+// cos and sin of position * base^(-2 i / width), i < width / 2, as the angle of a run of 16 positions plus that within
+// the run: both are kept per thread, since a model has one or two widths and its streams move on by one. The angles
+// are functions of the position alone, whatever was asked before.
+class Rotary {
+ public:
+  void angles(std::int64_t position, std::int64_t width, double base, float* cosine, float* sine) {
+    const std::int64_t half = width / 2;
+    if (width != width_ || base != base_) prepare(width, base);
+    const Run& run = of(position / kLength, half);
+    const double *c = within_c_ + position % kLength * half, *s = within_s_ + position % kLength * half;
+    for (std::int64_t i = 0; i < half; ++i) {
+      cosine[i] = static_cast<float>(run.c[i] * c[i] - run.s[i] * s[i]);
+      sine[i] = static_cast<float>(run.s[i] * c[i] + run.c[i] * s[i]);
+    }
   }
-  return rate;
-}
 
-// cos and sin of position * rate, i < width / 2.
-void angles(std::int64_t position, std::int64_t width, double base, float* cosine, float* sine) {
-  const double* rate = rates(width, base);
-  for (std::int64_t i = 0; i < width / 2; ++i) {
-    const double a = static_cast<double>(position) * rate[i];
-    cosine[i] = static_cast<float>(std::cos(a));
-    sine[i] = static_cast<float>(std::sin(a));
+ private:
+  static constexpr std::int64_t kLength = 16, kRuns = 8, kHalf = 128;
+  struct Run {
+    std::int64_t number;
+    double c[kHalf], s[kHalf];
+  };
+
+  void prepare(std::int64_t width, double base) {
+    const std::int64_t half = width / 2;
+    if (!runs_.size()) runs_ = Array<Run>(kRuns), within_ = Array<double>(2 * kLength * kHalf);
+    within_c_ = within_.get(), within_s_ = within_.get() + kLength * kHalf;
+    for (std::int64_t i = 0; i < half; ++i) rate_[i] = std::pow(base, -2.0 * static_cast<double>(i) / width);
+    for (std::int64_t p = 0; p < kLength; ++p)
+      for (std::int64_t i = 0; i < half; ++i) {
+        within_c_[p * half + i] = std::cos(static_cast<double>(p) * rate_[i]);
+        within_s_[p * half + i] = std::sin(static_cast<double>(p) * rate_[i]);
+      }
+    for (std::int64_t r = 0; r < kRuns; ++r) runs_[r].number = -1;
+    width_ = width, base_ = base;
   }
-}
+
+  const Run& of(std::int64_t number, std::int64_t half) {
+    Run& run = runs_[number % kRuns];
+    if (run.number != number) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        const double a = static_cast<double>(number * kLength) * rate_[i];
+        run.c[i] = std::cos(a), run.s[i] = std::sin(a);
+      }
+      run.number = number;
+    }
+    return run;
+  }
+
+  std::int64_t width_ = 0;
+  double base_ = 0.0, rate_[kHalf];
+  double *within_c_ = nullptr, *within_s_ = nullptr;
+  Array<Run> runs_;
+  Array<double> within_;
+};
 
 void turn(const float* from, std::int64_t width, const float* cosine, const float* sine, bool interleaved, float* to) {
   const std::int64_t half = width / 2;
@@ -161,6 +196,7 @@ void attention_step(const AttentionStep& s) {
   float* cosine = scratch.take<float>(s.T * W / 2 + 1);
   float* sine = scratch.take<float>(s.T * W / 2 + 1);
   float* turned = scratch.take<float>(W);
+  static thread_local Rotary rotary;
   const Table& run = table();
   for (std::int64_t b = 0; b < s.B; ++b) {
     if (s.active && !s.active[b]) {
@@ -171,7 +207,7 @@ void attention_step(const AttentionStep& s) {
     for (std::int64_t t = 0; t < s.T; ++t) {
       const std::int64_t slot = (start + t) % cap;
       float *c = cosine + t * (W / 2), *n = sine + t * (W / 2);
-      if (s.base > 0.0) angles(start + t, W, s.base, c, n);
+      if (s.base > 0.0) rotary.angles(start + t, W, s.base, c, n);
       for (std::int64_t h = 0; h < s.kv_heads; ++h) {
         const std::int64_t from = ((b * s.T + t) * s.kv_heads + h) * W;
         const float* key = s.k + from;

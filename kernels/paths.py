@@ -1,14 +1,15 @@
 """Which path a kernel takes on the CPU: compiled, numba or NumPy.
 
 The first one installed is taken, in this order. ``OSSICLE_KERNELS=numba`` (or ``numpy``, ``core``)
-or
-:func:`use` asks for one by name; a path that is not installed is then an error, never a silent
-other.
+or :func:`use` asks for one by name; a path that is not installed is then an error, never a silent
+other. ``OSSICLE_CORE=0`` leaves the compiled part aside altogether, as if the wheel had come
+without it.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +34,17 @@ _asked: ContextVar[Path | None] = ContextVar("ossicle_kernels_path", default=Non
 
 @cache
 def core() -> Any | None:  # the module, so that a type would not help
-    """The compiled module, or ``None`` where the wheel came without it."""
+    """The compiled module, or ``None`` where the wheel came without it, which is said once."""
+    if os.environ.get("OSSICLE_CORE") == "0":
+        return None
     try:
         from ossicle import _core
     except ImportError:
+        logging.getLogger("ossicle.kernels").warning(
+            "ossicle came without its compiled part: kernels run on %s, several times slower. "
+            "Reinstall where a C++20 compiler is found, or take a wheel built for this platform.",
+            "numba" if _found("numba") else "NumPy (pip install ossicle[kernels] adds numba)",
+        )
         return None
     return _core
 

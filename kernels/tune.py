@@ -1,5 +1,9 @@
 """Fixed choices per GPU architecture: nothing is tuned at run time, so that no call stalls.
 
+None of it was measured. The shared memory limits are the vendor's; stages and warps are choices
+that the ahead-of-time gate holds to those limits (and to no spilled register), no more than that.
+``python -m benchmarks.gpu`` on a device is what would confirm or correct them.
+
 Shared memory limits are the vendor's per program: 163 KB on sm_80 and sm_87, 227 KB on sm_90 and
 later
 data-centre parts; sm_110 is held to the same 227 KB.

@@ -103,7 +103,7 @@ def step(
     if core is not None and out is not None:
         # The compiled part checks as much before it touches anything; what it refuses is put into
         # words below.
-        with suppress(TypeError, ValueError, AttributeError, IndexError):
+        with suppress(TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError):
             if out.size:
                 core.attention_step(
                     q, k, v, state.keys, state.values, state.position, window,

@@ -35,8 +35,8 @@ print(paths.installed()[0])
 """
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin", "HOME": "/tmp"}
+def python(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin", "HOME": "/tmp"} | more
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True, text=True, check=False, cwd=ROOT, env=environment,
@@ -49,6 +49,16 @@ def test_kernels_work_without_the_compiled_part(missing: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     have_numba = importlib.util.find_spec("numba") is not None and not missing
     assert done.stdout.strip() == ("numba" if have_numba else "numpy")
+    assert done.stderr.count("ossicle came without its compiled part") == 1
+    assert f"kernels run on {'numba' if have_numba else 'NumPy'}" in done.stderr
+
+
+def test_the_compiled_part_can_be_left_aside() -> None:
+    program = "from ossicle.kernels import paths; print(paths.core(), *paths.installed())"
+    done = python("-c", program, OSSICLE_CORE="0")
+    assert done.stdout.split()[0] == "None"
+    assert "core" not in done.stdout.split()
+    assert not done.stderr  # asked for, so nothing to complain of
 
 
 def test_an_unknown_path_is_an_error() -> None:

@@ -32,6 +32,7 @@ def poisoned(layers: int, T: int) -> NDArray[np.int32]:
         (2, 17, 7, 33),
         (2, 100, 33, 2),
         (1, 1, 1, 1),
+        *[(2, 130, D, T) for D, T in ((16, 4), (40, 15), (64, 16), (65, 31), (112, 33), (128, 70))],
     ],
 )
 def test_codes_equal_the_reference(
