@@ -71,7 +71,8 @@ def _encode(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     if options.get("budget_ms"):
         settings["budget_ms"] = float(options["budget_ms"])
     if options.get("wire"):
-        settings["wire"] = _load("codec.onwire", "wire")(options["wire"])
+        onwire = importlib.import_module("ossicle.streaming.codec.onwire")
+        settings["wire"] = onwire.wire(options["wire"])
     if options.get("dtx"):
         settings["silence_dbfs"] = -60.0
     return make(model.bundle, **settings)
@@ -122,7 +123,7 @@ _BUILDERS: dict[str, Callable[[Model, Mapping[str, Any], bool], Task]] = {
 assert set(_BUILDERS) == set(KINDS)
 
 
-def _load(module: str, name: str) -> Callable[..., Any]:
+def _load(module: str, name: str) -> Callable[..., Task]:
     """Import a task's module when the first stream asks for it."""
     return getattr(importlib.import_module(f"ossicle.streaming.{module}"), name)  # type: ignore[no-any-return]
 

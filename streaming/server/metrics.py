@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ossicle.streaming.server.hopfigures import HopFigures, families
+from ossicle.streaming.server.traffic import TRAFFIC, Traffic
 
 if TYPE_CHECKING:
     from ossicle.streaming.messages import Status
     from ossicle.streaming.session.seam import EngineFigures
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went through streams."""
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-    samples: int = 0
-    gaps: int = 0
-    ladder_steps: int = 0
-    checkpoints: int = 0
-    checkpoints_failed: int = 0
-
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-TRAFFIC = {
-    "bytes_in": "Audio and packet bytes received",
-    "bytes_out": "Answer bytes sent",
-    "samples": "Samples taken in, at the clients' rates",
-    "gaps": "Gaps in streams",
-    "ladder_steps": "Steps on the overload ladder, down and up",
-    "checkpoints": "Snapshots of streams",
-    "checkpoints_failed": "Snapshots that could not be written",
-}
 
 
 class Metrics:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ from ossicle.runtime.budget import Budget, LatencyClass
 from ossicle.runtime.errors import WireError
 from ossicle.runtime.task import Task
 from ossicle.streaming import messages as m
-from ossicle.streaming.failures import Denied
+from ossicle.streaming.failures import Closing, Denied
 from ossicle.streaming.server.caller import Caller
 from ossicle.streaming.server.config import Settings
 from ossicle.streaming.server.metrics import Metrics
@@ -182,6 +184,29 @@ class Opener:
             token.number if token else 0,
             position,
         )
+
+
+async def first_config(requests: AsyncIterator[m.Request], limit_s: float) -> m.Config:
+    """Return a stream's first request.
+
+    Raises:
+        Closing: it did not come in time.
+        WireError: it is no config.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            first = await anext(requests, None)
+    except TimeoutError:
+        raise Closing(
+            f"no config within {limit_s:g} s; send it first", reason="SLOW_START"
+        ) from None
+    if not isinstance(first, m.Config):
+        raise WireError(
+            f"the first message is {type(first).__name__ if first else 'missing'}; a config "
+            "comes first",
+            field="config",
+        )
+    return first
 
 
 def check_tasks(config: m.Config) -> None:

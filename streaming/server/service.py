@@ -16,8 +16,9 @@ from ossicle.streaming.failures import Closing, failure_of
 from ossicle.streaming.server.admission import Admission
 from ossicle.streaming.server.caller import Caller
 from ossicle.streaming.server.config import Settings
-from ossicle.streaming.server.metrics import Metrics, Traffic
-from ossicle.streaming.server.opening import Opener, check_tasks, stream_limits
+from ossicle.streaming.server.metrics import Metrics
+from ossicle.streaming.server.opening import Opener, check_tasks, first_config, stream_limits
+from ossicle.streaming.server.traffic import Traffic, traffic_of
 from ossicle.streaming.server.watch import Watch
 from ossicle.streaming.session.inlet import check_format
 from ossicle.streaming.session.mailbox import Mailbox
@@ -71,7 +72,7 @@ class Service:
         entered, outcome = False, "lost"
         session: Session | None = None
         try:
-            config = await self._first(requests)
+            config = await first_config(requests, self.settings.first_message_s)
             self._may_enter()
             self.admission.enter(caller.client, caller.grant.max_streams)
             entered = True
@@ -105,23 +106,6 @@ class Service:
             "stream failed" if session else "stream refused",
             extra={"session": session, "reason": reason},
         )
-
-    async def _first(self, requests: AsyncIterator[m.Request]) -> m.Config:
-        try:
-            async with asyncio.timeout(self.settings.first_message_s):
-                first = await anext(requests, None)
-        except TimeoutError:
-            raise Closing(
-                f"no config within {self.settings.first_message_s:g} s; send it first",
-                reason="SLOW_START",
-            ) from None
-        if not isinstance(first, m.Config):
-            raise WireError(
-                f"the first message is {type(first).__name__ if first else 'missing'}; a config "
-                "comes first",
-                field="config",
-            )
-        return first
 
     def _may_enter(self) -> None:
         if self.state != "READY":
@@ -175,7 +159,7 @@ class Service:
 
     def _count(self, session: Session, outcome: str) -> None:
         self.misses_total += sum(b.outlet.misses for b in session.branches.values())
-        self._past += _traffic(session)
+        self._past += traffic_of(session)
         if session.checkpoints is not None and outcome == "ended":
             session.checkpoints.store.forget(session.checkpoints.stream)
         if self.metrics is None:
@@ -243,7 +227,7 @@ class Service:
         """Return what went through all streams so far; may be asked from any thread."""
         total = self._past
         for session, _ in list(self.sessions.values()):
-            total = total + _traffic(session)
+            total = total + traffic_of(session)
         return total
 
     # -- time -----------------------------------------------------------------------------------
@@ -266,19 +250,6 @@ class Service:
         limit = time.monotonic() + self.settings.drain_s
         while self.sessions and time.monotonic() < limit:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-
-
-def _traffic(session: Session) -> Traffic:
-    outlets = [branch.outlet for branch in session.branches.values()]
-    return Traffic(
-        session.intake.bytes_in,
-        session.bytes_out,
-        session.inlet.position,
-        sum(o.gaps for o in outlets) + session.outbox.dropped_gaps,
-        sum(o.ladder_steps for o in outlets),
-        session.checkpoints_saved,
-        session.checkpoints_failed,
-    )
 
 
 async def _file_requests(

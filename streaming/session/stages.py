@@ -52,7 +52,14 @@ class StageTimes:
         table = np.concatenate([rows, rows.sum(axis=1, keepdims=True)], axis=1) / 1000
         found = np.percentile(table, [50, 95, 99, 99.9], axis=0)
         return tuple(
-            StagePercentiles(stage, *map(float, found[:, at]), self.count)
+            StagePercentiles(
+                stage,
+                float(found[0, at]),
+                float(found[1, at]),
+                float(found[2, at]),
+                float(found[3, at]),
+                self.count,
+            )
             for at, stage in enumerate(STAGES)
         )
 

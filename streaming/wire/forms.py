@@ -88,7 +88,8 @@ class ResponseWriter:
 
     def write(self, response: m.Response) -> bytes:
         """Return the bytes of ``response``."""
-        kind = type(response.body)
+        body: Any = response.body
+        kind = type(body)
         form = self._forms.get((response.task, kind))
         if form is None and response.ledger is not None:
             if kind is m.AudioOut:
@@ -96,7 +97,7 @@ class ResponseWriter:
             elif kind is m.PacketsOut:
                 form = self._forms[response.task, kind] = _PacketForm(response.task)
         plain = form is None or response.ledger is None
-        if plain or (kind is m.PacketsOut and len(response.body.packets) != 1):
+        if plain or (kind is m.PacketsOut and len(body.packets) != 1):
             return response_to_pb(response).SerializeToString()
         try:
             return form.fill(response)  # type: ignore[union-attr]

@@ -35,9 +35,8 @@ def request_from_pb(request: pb.StreamRequest) -> m.Request:
     if kind == "audio":  # nearly always: the shortest way
         audio = request.audio
         start = audio.start_sample
-        if not start and not audio.HasField("start_sample"):
-            start = None
-        return m.AudioIn(audio.data, start, audio.capture_unix_ns)
+        given = start or audio.HasField("start_sample")
+        return m.AudioIn(audio.data, start if given else None, audio.capture_unix_ns)
     if kind is None:
         raise WireError(
             "a request without content; is the client newer than this server?", field="request"

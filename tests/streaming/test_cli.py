@@ -220,6 +220,19 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_words_are_completed() -> None:
+    """What the shell asks when somebody types ``ossicle de`` and a tab."""
+    import os
+
+    asked = {"_OSSICLE_COMPLETE": "complete_bash", "COMP_WORDS": "ossicle de", "COMP_CWORD": "1"}
+    program = "import sys; sys.argv = ['ossicle']; from ossicle.streaming.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **asked}, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert set(done.stdout.split()) == {"decode", "demo", "devices"}
+
+
 def test_unknown_errors_have_a_code_too() -> None:
     assert exit_code(ZeroDivisionError()) == 70
 
