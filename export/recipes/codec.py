@@ -39,6 +39,7 @@ from ossicle.export.recipes.common.loop import Loss, Schedule, load_checkpoint, 
 from ossicle.export.recipes.common.quantiser import ResidualBooks
 from ossicle.export.recipes.common.teacher import LyraTeacher
 
+VERSION = "0.2.0"  # of the bundle: other weights are another version
 LAYERS, CODES = 12, 1024
 RATES = {3: "1.5", 6: "3", 12: "6"}  # layers: kbps
 SPEECH = ("speech_picovoice_sti", "speech_picovoice_wakeword")
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
     if a.bundle:
         from ossicle.export.recipes.codec_bundle import write
 
-        write(run.codec, a.bundle, "0.1.0")
+        write(run.codec, a.bundle, VERSION)
 
 
 if __name__ == "__main__":

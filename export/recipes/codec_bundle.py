@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ossicle.export.bundle import TorchStep, export_bundle
 from ossicle.export.models.codec import Decoder, Encoder
-from ossicle.export.recipes.codec import Codec
+from ossicle.export.recipes.codec import VERSION, Codec
+from ossicle.export.recipes.codec_card import card_files
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.manifest import (
     Manifest,
@@ -80,9 +81,13 @@ def programs(layers: int, hop: int) -> dict[str, Program]:
 
 
 def write(
-    codec: Codec, place: Path, version: str, metrics: tuple[Metric, ...] = (), card: str = ""
+    codec: Codec,
+    place: Path,
+    version: str,
+    metrics: tuple[Metric, ...] = (),
+    card: dict[str, bytes] | None = None,
 ) -> Bundle:
-    """Exports ``codec`` to ``place`` and opens what was written."""
+    """Exports ``codec`` to ``place``, with the files of its card, and opens what was written."""
     codec.eval()
     shape = codec.shape
     books = codec.books.books.numpy().astype(np.float16)  # both sides read the same rounded rows
@@ -113,9 +118,7 @@ def write(
         "encoder": step_of(codec.encoder, hop, latent),
         "decoder": step_of(codec.decoder, latent, hop),
     }
-    files = {"books.npy": held.getvalue()}
-    if card:
-        files["README.md"] = card.encode()
+    files = {"books.npy": held.getvalue(), **(card or {})}
     return export_bundle(place, manifest, steps, files=files)
 
 
@@ -139,12 +142,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True, help="checkpoint (.pt) to export")
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
     parser.add_argument("--results", type=Path, help="codec_quality.json")
-    parser.add_argument("--card", type=Path, help="model card, Markdown")
+    parser.add_argument("--lost", type=Path, help="codec_loss.json")
+    parser.add_argument("--curve", type=Path, help="folder with curve.md and curve.png")
+    parser.add_argument("--card", type=Path, help="template of the card; needs the three above")
     a = parser.parse_args(arguments)
     codec = Codec()
     codec.load_state_dict(torch.load(a.run, map_location="cpu", weights_only=True)["model"])
     metrics = metrics_of(json.loads(a.results.read_text())) if a.results else ()
-    write(codec, a.out, "0.1.0", metrics, a.card.read_text() if a.card else "")
+    card = card_files(a.card, VERSION, a.results, a.lost, a.curve) if a.card else None
+    write(codec, a.out, VERSION, metrics, card)
 
 
 if __name__ == "__main__":

@@ -123,3 +123,27 @@ def test_the_curve_counts_minutes_on(tmp_path: Path) -> None:
     whole = joined([tmp_path / "a", tmp_path / "b"])
     assert [r["minutes"] for r in whole] == [0.0, 2.0, 2.0, 4.0]
     assert "| 4.0 | 1.10 / 0.700 | 1.20 / 0.800 | 1.40 / 0.850 |" in table(whole)
+
+
+def test_a_card_holds_every_measured_table(tmp_path: Path) -> None:
+    from ossicle.export.recipes.codec_card import card_files
+
+    row = {"kbps": 6.0, "gain_pesq": 0.31}
+    row |= {k: {"pesq_wb": v, "stoi": 0.9} for k, v in
+            (("no loss", 2.5), ("layers", 1.8), ("redundancy", 2.11))}  # fmt: skip
+    frames = {f"{k}_frames after {n} lost": n + 10 for k in ("quiet", "identical") for n in (1, 5)}
+    result = {"pieces": 6, "seconds": 8.0, "loss": 0.1, "burst": 1.5, "delay_frames": 2,
+              "models": {"codec-16k": {"rows": [row], "resync": frames}}}  # fmt: skip
+    (tmp_path / "lost.json").write_text(json.dumps({"results": result}))
+    (tmp_path / "quality.md").write_text("# Title\n\n| a table |\n")
+    (tmp_path / "curve.md").write_text("| a curve |\n")
+    (tmp_path / "curve.png").write_bytes(b"png")
+    (tmp_path / "card.md").write_text("{version}\n{table}\n{curve}\n{loss}\n")
+    made = card_files(
+        tmp_path / "card.md", "9.9", tmp_path / "quality.json", tmp_path / "lost.json", tmp_path
+    )
+    text = made["README.md"].decode()
+    assert text.startswith("9.9\n| a table |\n| a curve |\n")
+    assert "| 6 | 2.50 / 0.900 | 1.80 / 0.900 | 2.11 / 0.900 | +0.31 |" in text
+    assert "after 5 lost within -60 dB in 15 and the same to the bit in 15" in text
+    assert made["curve.png"] == b"png"
