@@ -2,13 +2,13 @@
 
 ``python -m benchmarks.gpu --json PLACE``
 
-Every Triton kernel is run beside the same operator in eager PyTorch, under
+All kernels are checked before any is timed. Then each that is right is run beside the same operator
+in eager PyTorch (whose products are the vendor's libraries, the best present), under
 ``torch.compile(mode="reduce-overhead")`` and inside a CUDA graph of the eager form; our own is
-timed launched
-eagerly and inside a CUDA graph. Achieved bandwidth and arithmetic are given over ceilings measured
-in the same
-run. Without a CUDA device it says so and exits with 2; ``--dry-run`` then runs every case once at
-its smallest
+timed launched eagerly and inside a CUDA graph. Achieved bandwidth and arithmetic are given over
+ceilings measured in the same run. It ends after ``--minutes``: cases not reached by then stay
+without times, and one way of running that fails is named in its row and stops no other. Without a
+CUDA device it says so and exits with 2; ``--dry-run`` then runs every case once at its smallest
 size on Triton's interpreter, which proves the script and times nothing.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -63,6 +64,7 @@ class Row:
     error: float
     correct: bool
     us: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # ways that did not run, and why
     bandwidth_share: float = 0.0
     flop_share: float = 0.0
 
@@ -296,35 +298,41 @@ def ceilings() -> dict[str, float]:
 
 def timed(case: Case, row: Row, top: dict[str, float]) -> None:
     """Fills in the times of a correct case."""
-    compiled = torch.compile(case.eager, mode="reduce-overhead")
-    row.us = {
-        "ours": microseconds(case.ours),
-        "ours in a graph": microseconds(graphed(case.ours)),
-        "eager": microseconds(case.eager),
-        "compile reduce-overhead": microseconds(compiled),
-        "eager in a graph": microseconds(graphed(case.eager)),
+    ways: dict[str, Callable[[], Action]] = {
+        "ours": lambda: case.ours,
+        "ours in a graph": lambda: graphed(case.ours),
+        "eager": lambda: case.eager,
+        "eager in a graph": lambda: graphed(case.eager),
+        "compile reduce-overhead": lambda: torch.compile(case.eager, mode="reduce-overhead"),
     }
-    seconds = row.us["ours in a graph"] * 1e-6
-    row.bandwidth_share = round(case.bytes_moved / seconds / top["bytes_per_s"], 3)
-    row.flop_share = round(case.flops / seconds / top["fp32_flops_per_s"], 3)
+    for name, make in ways.items():
+        try:
+            row.us[name] = microseconds(make())
+        except Exception as reason:  # compilers and captures fail in many ways; the rest goes on
+            row.failed[name] = f"{type(reason).__name__}: {reason}"[:200]
+    seconds = row.us.get("ours in a graph", 0.0) * 1e-6
+    if seconds > 0.0:
+        row.bandwidth_share = round(case.bytes_moved / seconds / top["bytes_per_s"], 3)
+        row.flop_share = round(case.flops / seconds / top["fp32_flops_per_s"], 3)
 
 
-def run(device: str, tiny: bool) -> list[Row]:
-    """Checks every case and, on a GPU, times those that are right."""
+def run(device: str, tiny: bool, minutes: float) -> list[Row]:
+    """Checks every case; then, on a GPU, times those that are right until the time is over."""
+    stop = time.monotonic() + 60.0 * minutes
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
-    rows = []
-    top = {} if tiny else ceilings()
     with torch.inference_mode():
-        for case in cases(device, tiny):
-            error, fine = difference(case)
-            row = Row(case.kernel, case.size, error, fine)
-            if fine and not tiny:
+        found = list(cases(device, tiny))
+        rows = [Row(case.kernel, case.size, *difference(case)) for case in found]
+        for row in rows:
+            print(f"{row.kernel:16} {row.size:34} {'equal' if row.correct else 'WRONG'} ")
+        if tiny:
+            return rows
+        top = ceilings()
+        for case, row in zip(found, rows, strict=True):
+            if row.correct and time.monotonic() < stop:
                 timed(case, row, top)
-            rows.append(row)
-            print(
-                f"{row.kernel:16} {row.size:34} {'equal' if fine else 'WRONG'} {row.us}", flush=True
-            )
+                print(f"{row.kernel:16} {row.size:34} {row.us} {row.failed or ''}", flush=True)
     return rows
 
 
@@ -333,14 +341,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", help="where the results go")
     parser.add_argument("--dry-run", action="store_true", help="interpreter, tiny sizes, no times")
+    parser.add_argument("--minutes", type=float, default=7.0, help="start no case after these")
     options = parser.parse_args()
     if not options.dry_run and not torch.cuda.is_available():
         print("no CUDA device: nothing was measured (--dry-run checks the script without one)")
         return 2
-    rows = run("cpu" if options.dry_run else "cuda", options.dry_run)
+    device = "cpu" if options.dry_run else "cuda"
+    rows = run(device, options.dry_run, options.minutes)
     if options.json:
-        device = "interpreter" if options.dry_run else torch.cuda.get_device_name()
-        save("gpu", {"device": device, "rows": [asdict(row) for row in rows]}, options.json)
+        named = "interpreter" if options.dry_run else torch.cuda.get_device_name()
+        save("gpu", {"device": named, "rows": [asdict(row) for row in rows]}, options.json)
     return 0 if all(row.correct for row in rows) else 1
 
 
