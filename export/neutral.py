@@ -26,11 +26,10 @@ def shield_small_constants(model: Any) -> int:
             continue
         for index, value in enumerate(node.inputs):
             found = None if value is None else ir.convenience.get_const_tensor(value)
-            held = None if found is None else found.numpy()
-            if held is None or not _nearly(held, NEUTRAL[node.op_type]):
+            if found is None or not _nearly(found.numpy(), NEUTRAL[node.op_type]):
                 continue
             fresh = ir.Value(
-                name=f"near_neutral_{shielded}", const_value=ir.tensor(held.reshape(1)),
+                name=f"near_neutral_{shielded}", const_value=ir.tensor(found.numpy().reshape(1)),
                 shape=ir.Shape([1]), type=ir.TensorType(found.dtype),
             )  # fmt: skip
             model.graph.register_initializer(fresh)

@@ -57,7 +57,8 @@ def _run(model: Model, program: str, audio: ProgramInput, given: Arrays, size: i
     line = given[audio.name].swapaxes(0, 1).reshape(channels, -1)
     spoken = AudioFormat(model.manifest.sample_rate_hz, channels)
     framer, state = Framer(spoken, hop), model.open(1, program)
-    held, rows = framer.open(), []
+    held = framer.open()
+    rows: list[Arrays] = []
     for start in range(0, line.shape[1], size):
         chunk = Chunk(np.ascontiguousarray(line[:, start : start + size]), start, spoken)
         for ready in framer.step(held, chunk):

@@ -119,7 +119,7 @@ _EXTRAS = {
     "onnxruntime": "cpu",
     "matplotlib": "plot",
     "torch": "export",
-    "onnx": "export",
+    "onnx": "import",
     "starlette": "web",
 }
 

@@ -15,7 +15,9 @@ transformers = pytest.importorskip("transformers")
 
 from ossicle.export.importers import draft, import_model  # noqa: E402
 from ossicle.export.importers.tensors import read_tensors  # noqa: E402
+from ossicle.export.tensorrt import static_report  # noqa: E402
 from ossicle.runtime.bundle import Bundle  # noqa: E402
+from ossicle.runtime.conformance import LAWS, verify  # noqa: E402
 from ossicle.runtime.errors import ExportError  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
 
@@ -103,6 +105,32 @@ def test_streamed_audio_equals_a_whole_run(theirs: Any, bundle: Bundle) -> None:
     ]
     got = np.concatenate(rows)
     assert np.abs(got - wanted).max() <= 1e-4 * max(1.0, float(np.abs(wanted).max()))
+
+
+def test_programs_have_the_shape_of_a_codec(bundle: Bundle) -> None:
+    programs = bundle.manifest.programs
+    assert set(programs) == {"encode", "decode"}
+    (codes,), (taken,) = programs["encode"].outputs, programs["decode"].inputs
+    assert (codes.name, codes.kind, codes.shape, codes.dtype) == (
+        "codes",
+        "frame",
+        (32, 8),
+        "int32",
+    )
+    assert (taken.name, taken.shape, taken.dtype) == ("codes", (32, 8), "int32")
+    assert programs["encode"].inputs[0].shape == programs["decode"].outputs[0].shape == (1, HOP)
+
+
+def test_graphs_pass_the_static_check(bundle: Bundle) -> None:
+    for name, found in static_report(bundle).items():
+        assert found == {"10.3": [], "10.15": []}, name
+
+
+@pytest.mark.slow
+def test_every_law_holds(bundle: Bundle) -> None:
+    """All but that of silence, of which random weights know nothing."""
+    found = verify(bundle, laws=[law for law in LAWS if law != "silence"])
+    assert found.ok, [row for row in found.rows if row.ok is False]
 
 
 def test_licence_is_not_called_permissive(bundle: Bundle) -> None:

@@ -420,6 +420,15 @@ def test_wrong_family_is_named(family: str, weights: Path) -> None:
         draft(family, weights / "dtln" / "model_1.onnx")
 
 
+def test_tflite_of_another_family_is_named(weights: Path) -> None:
+    with pytest.raises(ExportError, match=r"front end|not YAMNet"):
+        draft("yamnet", weights / "lyra_v2" / "lyragan.tflite")
+    with pytest.raises(ExportError, match=r"soundstream_encoder\.tflite"):
+        draft("lyra", weights / "yamnet")
+    with pytest.raises(ExportError, match=r"config\.json"):
+        draft("encodec", weights / "lyra_v2")
+
+
 def test_swapped_lyra_files_are_noticed(weights: Path, tmp_path: Path) -> None:
     for name, source in (
         ("soundstream_encoder.tflite", "lyragan.tflite"),

@@ -93,15 +93,16 @@ def test_key_names_all_that_matters() -> None:
     assert len(keys) == 5
 
 
-def ready(bundle: Bundle, cuda: Any) -> Model:
-    trt = fake.module("10.3.0", cuda)
+def ready(bundle: Bundle, cuda: Any, version: str = "10.3.0") -> Model:
+    trt = fake.module(version, cuda)
     build_engines(bundle, tensorrt=trt, cuda=cuda)
     fake.CALLS.clear()
     return Model.load(bundle, TensorRtBackend(trt, cuda))
 
 
-def test_states_go_on_and_runs_are_captured(bundle: Bundle, cuda: Any) -> None:
-    model = ready(bundle, cuda)
+@pytest.mark.parametrize("version", ["10.3.0", "10.15.1", "11.5.0"])
+def test_states_go_on_and_runs_are_captured(bundle: Bundle, cuda: Any, version: str) -> None:
+    model = ready(bundle, cuda, version)
     state = model.open(3)
     assert ("profile", 2) in fake.CALLS  # three rows run in the bucket of four
     wanted = np.zeros((3, 1, HOP), np.float32)
