@@ -186,7 +186,7 @@ class _Taps(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of the input and of the taps."""
         seen, taps = ctx.saved_tensors
         steps, width = given.shape[1], taps.shape[1]

@@ -58,7 +58,8 @@ def sensitivity(
     gradients = torch.cat(kept)
     length = gradients.norm(dim=1, keepdim=True)
     gradients = gradients * (length.clamp(max=float(length.quantile(0.95))) / (length + 1e-12))
-    return gradients.T @ gradients / len(gradients)
+    fisher: Tensor = gradients.T @ gradients / len(gradients)
+    return fisher
 
 
 def _coded(codec: torch.nn.Module, audio: Tensor, layers: int) -> Tensor:
@@ -66,7 +67,8 @@ def _coded(codec: torch.nn.Module, audio: Tensor, layers: int) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             latent: Tensor = codec.encode(audio)  # type: ignore[operator]
         _, rests = codec.books.encode(latent.reshape(-1, latent.shape[2]))  # type: ignore[union-attr,operator]
-        return latent - rests[layers].reshape(latent.shape)
+        coded: Tensor = latent - rests[layers].reshape(latent.shape)
+        return coded
 
 
 @torch.no_grad()
@@ -78,7 +80,7 @@ def fold(codec: torch.nn.Module, fisher: Tensor) -> Tensor:
     """
     value, vector = torch.linalg.eigh(fisher.double())
     scale = (value / value.mean() + FLOOR).sqrt()
-    matrix = vector @ torch.diag(scale) @ vector.T
+    matrix: Tensor = vector @ torch.diag(scale) @ vector.T
     first = matrix[0] / matrix[0].norm()
     to = torch.zeros_like(first)
     to[0] = 1.0
@@ -102,7 +104,7 @@ class Weighed:
 
     def __init__(self, codec: torch.nn.Module, pools: list[Pool]) -> None:
         self.codec, self.pools = codec, pools
-        codec.encoder.requires_grad_(False)  # type: ignore[union-attr]
+        codec.encoder.requires_grad_(False)
         self.low, self.high = 8, 6  # crops a step
 
     def __call__(self, rng: np.random.Generator, progress: Progress) -> tuple[Tensor, Terms]:
@@ -119,7 +121,8 @@ class Weighed:
         with torch.autocast("cpu", torch.bfloat16):
             out = codec.decode(coded)[:, SKIP * HOP :]  # type: ignore[operator]
         want = audio[:, SKIP * HOP :]
-        terms, loss = {}, torch.zeros(())
+        terms: Terms = {}
+        loss = torch.zeros(())
         groups = (("low", SHARES_LOW, slice(0, self.low)),
                   ("high", SHARES_HIGH, slice(self.low, count)))  # fmt: skip
         for name, shares, rows in groups:
