@@ -105,10 +105,11 @@ def _check_all(bundle: Bundle, graphs: Mapping[str, Graph], version: str) -> Non
     release = "10.15" if tuple(numbers) >= (10, 15) else "10.3"
     bad = {name: static_check(bundle.read(g.file))[release] for name, g in graphs.items()}
     refused = [f"{name} ({', '.join(why)})" for name, why in bad.items() if why]
+    others = ", ".join(name for name, why in bad.items() if not why) or "none"
     if refused:
         raise ExportError(
-            f"TensorRT {version} does not run {'; '.join(refused)} of {bundle.manifest.name}; "
-            "name the graphs it does run, or export for profile jetson6 or modern"
+            f"TensorRT {version} does not run {'; '.join(refused)} of {bundle.manifest.name}; name "
+            f"the graphs it does run ({others}), or export for profile jetson6 or modern"
         )
 
 

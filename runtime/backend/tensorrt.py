@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ossicle.runtime.backend.base import Array, initial_state
+from ossicle.runtime.backend.base import Array, BoundGraph, LoadedGraph, initial_state
 from ossicle.runtime.backend.cudart import Cuda, CudaRuntime
 from ossicle.runtime.bundle import Bundle, cache_folder
 from ossicle.runtime.errors import BackendError
@@ -61,9 +61,15 @@ class TensorRtBackend:
         self.cuda: Cuda = cuda if cuda is not None else CudaRuntime()
         self.runtime = self.trt.Runtime(self.trt.Logger(self.trt.Logger.WARNING))
 
-    def load(self, bundle: Bundle, graph: str) -> TensorRtGraph:
-        """Load the engine of one graph from the cache."""
+    def load(self, bundle: Bundle, graph: str) -> LoadedGraph:
+        """Load the engine of one graph from the cache.
+
+        A graph of 8-bit values for CPUs has no engine: it loads, so that the bundle's other
+        programs run, and cannot be bound.
+        """
         spec = bundle.manifest.graphs[graph]
+        if spec.target == "cpu" and spec.precision in ("int8", "mixed"):
+            return CpuGraph(graph)
         buckets = bundle.manifest.batch
         key = engine_key(
             bundle.read(spec.file), self.trt.__version__, self.cuda.capability(), buckets
@@ -84,6 +90,20 @@ class TensorRtBackend:
                 f"{len(buckets)} batch buckets expected"
             )
         return TensorRtGraph(engine, spec, bundle, self.cuda)
+
+
+class CpuGraph:
+    """A graph that TensorRT does not run, in a bundle that has others."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def bind(self, batch: int) -> BoundGraph:
+        """Refuse."""
+        raise BackendError(
+            f"graph {self.name!r} is for CPUs (8-bit values with zero points); run the bundle's "
+            "program in floats, or another bundle"
+        )
 
 
 class TensorRtGraph:

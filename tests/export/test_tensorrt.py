@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,26 @@ def test_rows_are_exported_and_reset(bundle: Bundle, cuda: Any) -> None:
     got = model.step(state, {"audio": one})["audio_out"]
     np.testing.assert_array_equal(got[0], np.full((1, HOP), 5))
     np.testing.assert_array_equal(got[1], np.full((1, HOP), 4))
+
+
+def test_graphs_for_cpus_do_not_stop_the_others(
+    weights: Path, tmp_path: Path, cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ossicle.export.importers import import_model
+
+    lyra = import_model("lyra", weights / "lyra_v2", tmp_path / "lyra")
+    monkeypatch.setattr("ossicle.runtime.backend.tensorrt.TensorRtGraph", lambda *_: None)
+    trt = fake.module("10.3.0", cuda)
+    backend = TensorRtBackend(trt, cuda)
+    backend.runtime.deserialize_cuda_engine = lambda data: SimpleNamespace(
+        num_optimization_profiles=len(lyra.manifest.batch)
+    )
+    with pytest.raises(ExportError, match=r"does run \(encoder-float, decoder-float\)"):
+        build_engines(lyra, tensorrt=trt, cuda=cuda)
+    build_engines(lyra, tensorrt=trt, cuda=cuda, graphs=("encoder-float", "decoder-float"))
+    model = Model.load(lyra, backend)
+    with pytest.raises(BackendError, match="for CPUs"):
+        model.open(1, "encode")
 
 
 def test_memory_is_given_back(bundle: Bundle, cuda: Any) -> None:
