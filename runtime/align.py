@@ -6,7 +6,7 @@ sample ``i`` always belongs to input sample ``i`` and as many come out as went i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class Alignment:
     given: int = 0  # samples that were handed on
     opened: bool = False
     discont: bool = False
+    # what a gap interrupted while hops of it were still with the model, oldest first:
+    # start, hops that came out, hops to come, discont
+    earlier: list[tuple[int, int, int, bool]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,13 @@ class Trimmer:
         return Alignment()
 
     def begin(self, state: Alignment, start: int, discont: bool = False) -> None:
-        """Start (again) at input sample ``start`` with a model that was reset."""
+        """Start (again) at input sample ``start`` with a model that was reset.
+
+        Hops that went in before and have not come out yet keep the place they had.
+        """
+        pending = state.fed // self.hop - state.hops if state.opened else 0
+        if pending > 0:
+            state.earlier.append((state.start, state.hops, pending, state.discont))
         state.start, state.fed, state.hops, state.given = start, 0, 0, 0
         state.opened, state.discont = True, discont
 
@@ -57,6 +66,8 @@ class Trimmer:
 
     def trim(self, state: Alignment, samples: Samples, format: AudioFormat) -> list[Chunk]:
         """Return what of the model's next ``[C, hop]`` belongs to the stream, in place."""
+        if state.earlier:
+            return self._trim_earlier(state, samples, format)
         at = state.hops * self.hop - self.delay  # aligned index of samples[:, 0]
         state.hops += 1
         low = max(0, -at)
@@ -68,3 +79,14 @@ class Trimmer:
         state.given += high - low
         state.discont = False
         return [made]
+
+    def _trim_earlier(self, state: Alignment, samples: Samples, format: AudioFormat) -> list[Chunk]:
+        start, hops, left, discont = state.earlier.pop(0)
+        at = hops * self.hop - self.delay
+        low = min(self.hop, max(0, -at))
+        if left > 1:
+            state.earlier.insert(0, (start, hops + 1, left - 1, discont and low == self.hop))
+        if low == self.hop:
+            return []
+        kept = np.ascontiguousarray(samples[:, low:])
+        return [Chunk(kept, start + at + low, format, discont)]

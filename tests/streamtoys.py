@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 from toys import write_fir
 
 from ossicle.runtime.bundle import write_bundle
+from ossicle.runtime.engine import Engine, EngineSettings
 from ossicle.runtime.model import Model
 from ossicle.streaming import messages as m
 from ossicle.streaming.encodings import encode
+from ossicle.streaming.server.config import Settings
+from ossicle.streaming.server.run import Server
+from ossicle.streaming.session.bridge import EngineBridge
 
 HERE = Path(__file__).parent
 RATE = 16_000
@@ -106,6 +110,13 @@ def audio_of(answers: Iterable[m.Response], task: str = "enhance") -> NDArray[np
             at += response.body.samples
             parts.append(np.frombuffer(response.body.data, np.float32))
     return np.concatenate([np.zeros(0, np.float32), *parts])
+
+
+async def serving(models: dict[str, Model], **settings: Any) -> AsyncIterator[Server]:
+    """Yield a running server over its own engine."""
+    with Engine(models, EngineSettings(max_batch=4, calibration_runs=3)) as engine:
+        async with Server(Settings(port=0, **settings), EngineBridge(engine)) as server:
+            yield server
 
 
 SERVE = """
