@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     # limits
     max_streams: int = 256  # open at once
     max_streams_per_client: int = 64  # per token, or per address without tokens
-    max_message_bytes: int = 4 << 20  # one message, in either direction
+    max_message_bytes: int = 4 << 20  # of audio or packets in one message
     max_file_bytes: int = 64 << 20  # audio of one unary call
     bytes_per_second: int = 2 << 20  # of one live stream, averaged over 10 s; 0: no limit
     first_message_s: float = 10.0  # until the config must have come

@@ -34,10 +34,11 @@ SWITCH_S = 0.0005
 
 def transport_options(settings: Settings) -> list[tuple[str, Any]]:
     """Return gRPC's options: little audio may hide in buffers, dead peers are found out."""
+    largest = max(settings.max_message_bytes, settings.max_file_bytes)
     return [
         ("grpc.http2.bdp_probe", 0),  # the window does not grow on its own
         ("grpc.http2.lookahead_bytes", 1024),  # so a stalled reader stalls its writer at once
-        ("grpc.max_receive_message_length", settings.max_message_bytes + (64 << 10)),
+        ("grpc.max_receive_message_length", largest + (64 << 10)),  # beyond it no reason is given
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),

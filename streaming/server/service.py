@@ -180,7 +180,8 @@ class Service:
                 reason="TOO_LARGE",
             )
         whole = replace(config, pace="file", checkpoints=False, resume_token=b"", credit_ms=0)
-        answers = self.stream(_file_requests(whole, audio, tuple(packets)), caller)
+        step = min(64 << 10, self.settings.max_message_bytes)
+        answers = self.stream(_file_requests(whole, audio, tuple(packets), step), caller)
         return [response async for response in answers]
 
     def list_models(self, task: str, caller: Caller) -> list[m.ModelInfo]:
@@ -253,10 +254,9 @@ class Service:
 
 
 async def _file_requests(
-    config: m.Config, audio: bytes, packets: tuple[m.WirePacket, ...]
+    config: m.Config, audio: bytes, packets: tuple[m.WirePacket, ...], step: int
 ) -> AsyncIterator[m.Request]:
     yield config
-    step = 64 << 10
     for at in range(0, len(audio), step):
         yield m.AudioIn(audio[at : at + step])
     for at in range(0, len(packets), 50):

@@ -192,6 +192,33 @@ REFUSED = [
 ]  # fmt: skip
 
 
+async def test_a_file_may_be_larger_than_a_message_and_both_have_their_limit(
+    models: dict[str, Model],
+) -> None:
+    limits = Settings(port=0, max_message_bytes=10_000, max_file_bytes=150_000)
+    with Engine(models, EngineSettings(calibration_runs=1)) as engine:
+        async with Server(limits, EngineBridge(engine)) as server:
+            address = f"127.0.0.1:{server.port}"
+            async with grpc.aio.insecure_channel(address) as channel, connect(address) as client:
+                stub = ossicle_pb2_grpc.OssicleStub(channel)
+                task = pb.Task(model="fir", enhance={})
+                asked = pb.Config(sample_rate_hz=RATE, encoding=pb.PCM_S16, tasks=[task])
+
+                async def process(size: int) -> Any:
+                    return await stub.Process(pb.ProcessRequest(config=asked, audio=bytes(size)))
+
+                assert (await process(100_000)).tracks[0].samples == 50_000
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await process(160_000)
+                told = from_trailer("", "", caught.value.trailing_metadata())
+                assert (told.reason, told.field) == ("TOO_LARGE", "audio")
+                stream = client.stream(ENHANCE, rate_hz=RATE, live=False, encoding="pcm_s16")
+                await stream.send_bytes(bytes(12_000))
+                with pytest.raises(ServerError, match="at most 10000 allowed") as refused:
+                    [r async for r in stream]
+                assert refused.value.failure.reason == "TOO_LARGE"
+
+
 @pytest.mark.parametrize(("request_", "code", "reason", "field"), REFUSED)
 async def test_a_refusal_has_a_code_a_reason_and_a_field(
     stub: Any, request_: Any, code: str, reason: str, field: str
