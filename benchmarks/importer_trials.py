@@ -121,14 +121,17 @@ def _sides(
     """Return, by program and backend, a model with its memory, and why others cannot run."""
     sides, refused = {}, {}
     for backend in backends:
-        try:
-            model = Model.load(bundle, backend)
-        except BackendError as error:
-            refused[backend] = str(error)
-            continue
+        loader = make_backend("auto" if backend == "native" else backend)
+        model = Model.load(bundle, loader)
+        reasons = getattr(loader, "reasons", {})  # graphs that the native executor leaves to ORT
         for program in programs:
+            ops = bundle.manifest.programs[program].ops
+            why = [reasons[op.graph] for op in ops if op.graph in reasons]
             label = backend if program == "step" else f"{program.removeprefix('step-')} {backend}"
-            sides[label] = (model, model.open(streams, program))
+            if why:
+                refused[label] = why[0]
+            else:
+                sides[label] = (model, model.open(streams, program))
     return sides, refused
 
 
