@@ -93,7 +93,7 @@ class Layer:
 
 
 class KernelWords:
-    """The decoder through the attention kernels; several times faster than the graph.
+    """The decoder through the attention kernels, on its weights.
 
     Raises:
         ManifestError: a bundle that is no sentence decoder, or has no weights beside its graph.
@@ -158,8 +158,8 @@ class KernelWords:
         shape = (1, len(rows), self.heads, -1)
         k, v = (_through(rows, w).reshape(shape) for w in (layer.key, layer.value))
         one = attention.remember(np.ascontiguousarray(k), np.ascontiguousarray(v))
-        return attention.Memory(*(np.repeat(a, beams, axis=0)
-                                  for a in (one.keys, one.values, one.lengths)))  # fmt: skip
+        keys, values = np.repeat(one.keys, beams, axis=0), np.repeat(one.values, beams, axis=0)
+        return attention.Memory(keys, values, np.repeat(one.lengths, beams))
 
 
 def settings_of(bundle: Bundle) -> Mapping[str, Any]:
@@ -181,10 +181,16 @@ def _layer(held: Mapping[str, Array], at: str) -> Layer:
     parts = [_linear(held, f"{at}.own.{name}") for name in ("query", "key", "value")]
     own = tuple(np.ascontiguousarray(np.concatenate([p[i] for p in parts], -1)) for i in (0, 1))
     return Layer(
-        (own[0], own[1]), _linear(held, f"{at}.own.out"),
-        *(_linear(held, f"{at}.cross.{name}") for name in ("query", "key", "value", "out")),
-        _linear(held, f"{at}.mlp.0"), _linear(held, f"{at}.mlp.2"),
-        tuple((held[f"{at}.norms.{i}.weight"], held[f"{at}.norms.{i}.bias"]) for i in range(3)),
+        own=(own[0], own[1]),
+        own_out=_linear(held, f"{at}.own.out"),
+        query=_linear(held, f"{at}.cross.query"),
+        key=_linear(held, f"{at}.cross.key"),
+        value=_linear(held, f"{at}.cross.value"),
+        cross_out=_linear(held, f"{at}.cross.out"),
+        up=_linear(held, f"{at}.mlp.0"),
+        down=_linear(held, f"{at}.mlp.2"),
+        norms=tuple((held[f"{at}.norms.{i}.weight"], held[f"{at}.norms.{i}.bias"])
+                    for i in range(3)),
     )  # fmt: skip
 
 
@@ -199,6 +205,8 @@ def _through(x: Array, layer: tuple[Array, Array]) -> Array:
 
 
 def _normal(x: Array, norm: tuple[Array, Array]) -> Array:
-    centred = x - x.mean(axis=1, keepdims=True)
-    spread = np.sqrt(np.mean(centred * centred, axis=1, keepdims=True) + 1e-5)
-    return np.asarray(centred / spread * norm[0] + norm[1])
+    """Return `[B, D]` normalised; products instead of means, which cost three calls each."""
+    width = x.shape[1]
+    centred = x - (x.sum(1) / width)[:, None]
+    square = np.einsum("bd,bd->b", centred, centred) / width + np.float32(1e-5)
+    return np.asarray(centred * (1 / np.sqrt(square))[:, None] * norm[0] + norm[1])

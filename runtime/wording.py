@@ -31,7 +31,8 @@ def beam_search(words: Words, memory: NDArray[np.float32], beam: int) -> list[li
         for row, line in enumerate(lines):
             logits[row, _banned(line)] = -np.inf
         total = scores[:, None] + logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-        order = np.argsort(-total, axis=None, kind="stable")[: 2 * beam]
+        best = np.sort(np.argpartition(total, -2 * beam, axis=None)[-2 * beam :])
+        order = best[np.argsort(-total.ravel()[best], kind="stable")]
         rows: list[int] = []
         fresh: list[tuple[float, list[int]]] = []
         for row, word in (divmod(int(i), total.shape[1]) for i in order):

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,7 +172,7 @@ def _save(
     step: int,
 ) -> None:  # fmt: skip
     part = place.with_suffix(".part")
-    parts = {"model": model, "mean": mean, "optimiser": optimiser}
+    parts: dict[str, Any] = {"model": model, "mean": mean, "optimiser": optimiser}
     saved = {name: item.state_dict() for name, item in parts.items()}
     torch.save({**saved, "spent": spent, "step": step}, part)
     part.replace(place)
@@ -210,7 +211,7 @@ def main() -> None:
     known = examples(from_captions(held), language, shape)
     model = train(sources, known, shape, args.work, args.minutes)
     figures = {"perplexity": perplexity(model, known, shape)}
-    facts = {"captions": len(pairs), "mixtures": len(heard), **asdict(shape)}
+    facts = {"captions": len(sources["captions"].weights), "mixtures": len(heard), **asdict(shape)}
     (args.work / "captioner.json").write_text(json.dumps({**figures, **facts}))
     print(figures)
     if args.out is not None:

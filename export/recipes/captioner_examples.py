@@ -88,7 +88,8 @@ def draw(
     sounds, moments, scores = of.sounds[pick], of.moments[pick], of.scores[pick]
     key = moments + np.where(sounds < 0, 100, 0) + rng.random(sounds.shape)
     order = key.argsort(1)
-    sounds, moments, scores = (np.take_along_axis(a, order, 1) for a in (sounds, moments, scores))
+    sounds, moments = np.take_along_axis(sounds, order, 1), np.take_along_axis(moments, order, 1)
+    scores = np.take_along_axis(scores, order, 1)
     scores = np.where(scores < 0, rng.uniform(0.4, 1.0, scores.shape), scores)
     return of.tokens[pick].astype(np.int64), memory_of(sounds, moments, scores, shape)
 

@@ -77,7 +77,7 @@ def rules_of(manifest: Manifest) -> Tagged:
     frame_ms = manifest.hop * 1000 / manifest.sample_rate_hz / frames
 
     def count(rule: Mapping[str, Any], name: str) -> int:
-        return max(1, round(rule[name] / frame_ms))
+        return max(1, round(float(rule[name]) / frame_ms))
 
     names = sound_names()
     return Tagged(
@@ -109,7 +109,7 @@ def shards(folder: Path) -> Iterator[tuple[Scores, list[tuple[str, int, int]]]]:
 
 def sounds_in(scores: Scores, tagged: Tagged) -> list[Found]:
     """Return the sounds in ``scores`` `[frames, classes]`, in the order they were believed."""
-    found = []
+    found: list[Found] = []
     for index, rule in enumerate(tagged.rules):
         found += _runs(scores[:, index], rule)
     return sorted(found, key=lambda f: (f.believed, f.onset, f.name))

@@ -145,7 +145,7 @@ def memory_about(told: Told, language: Language, shape: CaptionerShape) -> NDArr
     for row, (name, moment, score) in enumerate(told[: shape.rows]):
         sounds[0, row] = language.sounds.index(name)
         moments[0, row], scores[0, row] = moment, score
-    return memory_of(sounds, moments, scores, shape)[0]
+    return np.asarray(memory_of(sounds, moments, scores, shape)[0])
 
 
 def side_by_side(
@@ -161,7 +161,7 @@ def side_by_side(
         lines = beam_search(graph, memory, beam)
         equal += lines == beam_search(kernels, memory, beam)
         states = graph.open(memory, 1), kernels.open(memory, 1)
-        for token in [graph.settings["begin"], *lines[0]]:
+        for token in [graph.settings["begin"], *(lines[0] if lines else ())]:
             a, b = graph.step(states[0], [token]), kernels.step(states[1], [token])
             worst = max(worst, float(np.abs(a - b).max()))
     spent = [min(_timed(words, memories[:20], beam) for _ in range(3)) for words in

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ossicle.export.recipes.tagger_data import Library, draw_scene, load_library
+from ossicle.export.recipes.tagger_data import Library, load_library
+from ossicle.export.recipes.tagger_scenes import draw_scene
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.framer import Framer
 from ossicle.runtime.model import Model
