@@ -11,10 +11,9 @@ namespace {
 constexpr int kChunk = 128;
 constexpr int kWide = 256;  // width at most
 
-// Scores of the keys of N packed groups; meanwhile their values are fetched. Every N adds in the same order.
+// Scores of the keys of N packed groups. Every N adds in the same order.
 template <int N>
-OSSICLE_INLINE void score_groups(const float* q, const float* keys, const float* values, std::int64_t width,
-                                 float scale, float* out) {
+OSSICLE_INLINE void score_groups(const float* q, const float* keys, std::int64_t width, float scale, float* out) {
   vf acc[N][4][R] = {};
   const std::int64_t group = width * G;
   std::int64_t d = 0;
@@ -22,7 +21,6 @@ OSSICLE_INLINE void score_groups(const float* q, const float* keys, const float*
     for (int u = 0; u < 4; ++u) {
       const float x = q[d + u];
       for (int n = 0; n < N; ++n) {
-        __builtin_prefetch(values + n * group + (d + u) * G);
         for (int r = 0; r < R; ++r) acc[n][u][r] += load(keys + n * group + (d + u) * G + r * L) * x;
       }
     }
@@ -70,9 +68,9 @@ OSSICLE_INLINE void chunk(const float* q, const float* keys, const float* values
   constexpr int kGroups = R == 1 ? 4 : 1;  // as many as leave their sums in registers
   std::int64_t g = g0;
   for (; g + kGroups <= g1; g += kGroups)
-    score_groups<kGroups>(q, keys + g * width * G, values + g * width * G, width, scale, p + (g - g0) * G);
+    score_groups<kGroups>(q, keys + g * width * G, width, scale, p + (g - g0) * G);
   for (; g < g1; ++g)
-    score_groups<1>(q, keys + g * width * G, values + g * width * G, width, scale, p + (g - g0) * G);
+    score_groups<1>(q, keys + g * width * G, width, scale, p + (g - g0) * G);
   float* from = p + (a - g0 * G);
   const std::int64_t n = b - a;
   vf tops = all(run.top);

@@ -58,9 +58,10 @@ def fresh(
     ):  # fmt: skip
         check.number(name, n, 1, top)
     capacity = -(-(window + tokens - 1) // GROUP) * GROUP
+    keys, values = memory.zeros((2, batch, heads, capacity * width), np.float32)
     return AttentionState(
-        memory.zeros((batch, heads, capacity // GROUP, width, GROUP), np.float32),
-        memory.zeros((batch, heads, capacity, width), np.float32),
+        keys.reshape(batch, heads, capacity // GROUP, width, GROUP),
+        values.reshape(batch, heads, capacity, width),
         np.zeros(batch, np.int64),
     )
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ossicle.kernels.bench.timing import Row
+
 __all__ = ["measure", "one_thread"]
 
 
@@ -31,7 +33,7 @@ def measure(quick: bool = False) -> list[dict[str, Any]]:
 
     torch = torch_or_none()
     rng = np.random.default_rng(0)
-    found = []
+    found: list[Row] = []
     for make in (
         rows.rvq_rows, rows.kmeans_rows, rows.conv_rows, rows.attention_rows, rows.sampler_rows,
     ):  # fmt: skip

@@ -40,6 +40,11 @@ def torch_addmm(torch: Any, x: Any, books: Any, norms: Any) -> Any:
     return torch.stack(codes)
 
 
+def torch_nearest(torch: Any, x: Any, book: Any) -> Any:
+    """The nearest rows of one book by distances."""
+    return torch.cdist(x, book).argmin(1)
+
+
 def conv_session(weight: Floats, x: Floats) -> Action | None:
     """A convolution ``[C_out, C_in, k]`` of ``x [1, C, T]`` in ONNX Runtime, where installed."""
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ossicle.kernels import attention, conv, kmeans, paths, rvq, sampler
 from ossicle.kernels.attention import reference as attention_reference
-from ossicle.kernels.bench.opponents import conv_session, torch_addmm, torch_cdist
+from ossicle.kernels.bench.opponents import conv_session, torch_addmm, torch_cdist, torch_nearest
 from ossicle.kernels.bench.timing import Action, Row, floats, least, made, versus
 from ossicle.kernels.conv import reference as conv_reference
 from ossicle.kernels.kmeans import reference as kmeans_reference
@@ -26,16 +27,16 @@ def rvq_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row]
     for T, bar in bars.items():
         x = floats(rng, T, D)
         out = np.empty((K, T), np.int32)
-        actions: dict[str, Action] = {"ours": lambda x=x, out=out: rvq.encode(x, packed, out=out)}
+        actions: dict[str, Action] = {"ours": partial(rvq.encode, x, packed, out=out)}
         if torch is not None:
             tx, tb = torch.from_numpy(x), torch.from_numpy(books)
             norms = (tb * tb).sum(-1)
-            actions["torch cdist"] = lambda tx=tx, tb=tb: torch_cdist(torch, tx, tb)
-            actions["torch addmm"] = lambda tx=tx, tb=tb, n=norms: torch_addmm(torch, tx, tb, n)
-        for other in ("numba", "numpy"):
-            if other in paths.installed():
-                plain = rvq.pack(books, path=other)  # type: ignore[arg-type]
-                actions[other] = lambda x=x, out=out, plain=plain: rvq.encode(x, plain, out=out)
+            actions["torch cdist"] = partial(torch_cdist, torch, tx, tb)
+            actions["torch addmm"] = partial(torch_addmm, torch, tx, tb, norms)
+        for other in paths.installed():
+            if other != "core":
+                plain = rvq.pack(books, path=other)
+                actions[other] = partial(rvq.encode, x, plain, out=out)
         us = least(actions, quick)
         rvq.encode(x, packed, out=out)
         right = bool((out == rvq_reference.encode(x, books)).all())
@@ -54,9 +55,7 @@ def kmeans_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[R
     packed = kmeans.pack(centroids)
     for T in (1, 8, 64) if quick else (1, 8, 512):
         x, out = floats(rng, T, D), np.empty(T, np.int64)
-        actions: dict[str, Action] = {
-            "ours": lambda x=x, out=out: kmeans.assign(x, packed, out=out)
-        }
+        actions: dict[str, Action] = {"ours": partial(kmeans.assign, x, packed, out=out)}
         if torch is not None:
             tx, tc = torch.from_numpy(x), torch.from_numpy(centroids)
 
@@ -66,7 +65,7 @@ def kmeans_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[R
                 return distance.argmin(1)
 
             actions["torch as usual"] = usual
-            actions["torch cdist"] = lambda tx=tx, tc=tc: torch.cdist(tx, tc).argmin(1)
+            actions["torch cdist"] = partial(torch_nearest, torch, tx, tc)
         us = least(actions, quick)
         right = bool((out[:8] == kmeans_reference.assign(x[:8], centroids)).all())
         row = made("k-means assign", f"{N} x {D}, {T} rows", us, T, "row", right)
@@ -89,7 +88,7 @@ def conv_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row
             others["onnxruntime"] = session
         if torch is not None:
             tw, tx = torch.from_numpy(weight), torch.from_numpy(whole)
-            others["torch"] = lambda tw=tw, tx=tx: torch.nn.functional.conv1d(tx, tw)
+            others["torch"] = partial(torch.nn.functional.conv1d, tx, tw)
         out = np.empty((1, T, C), np.float32)
         runs: dict[str, Action] = {}
         right = {}
@@ -99,7 +98,7 @@ def conv_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row
             packed = conv.pack(weight, dtype=dtype, input_scale=scale)  # type: ignore[arg-type]
             right[dtype] = close("conv", conv.step(packed, conv.fresh(packed), x), want, dtype)
             state = conv.fresh(packed)
-            runs[dtype] = lambda p=packed, s=state, x=x, out=out: conv.step(p, s, x, out=out)
+            runs[dtype] = partial(conv.step, packed, state, x, out=out)
         us = least(runs | others, quick)
         for dtype in conv.KINDS:
             mine = {"ours": us[dtype]} | {name: us[name] for name in others}
@@ -116,20 +115,14 @@ def attention_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterato
     window, H, W, total = 250, 8, 64, 300
     q, k, v = (floats(rng, 1, total, H, W) for _ in range(3))
     state = attention.fresh(window, H, W)
-    got = np.concatenate(
-        [
-            attention.step(
-                *(np.ascontiguousarray(a[:, t : t + 1]) for a in (q, k, v)), state, window,
-                           rotary_base=1e4)
-            for t in range(total)
-        ],
-        1,
-    )  # fmt: skip
+    ones = [[np.ascontiguousarray(a[:, t : t + 1]) for a in (q, k, v)] for t in range(total)]
+    steps = [attention.step(a, b, c, state, window, rotary_base=1e4) for a, b, c in ones]
+    got = np.concatenate(steps, 1)
     right = close("attention", got, attention_reference.windowed(q, k, v, window, base=1e4))
-    one = [np.ascontiguousarray(a[:, :1]) for a in (q, k, v)]
-    out = np.empty_like(one[0])
+    a, b, c = ones[0]
+    out = np.empty_like(a)
     actions: dict[str, Action] = {
-        "ours": lambda: attention.step(*one, state, window, rotary_base=1e4, out=out)
+        "ours": lambda: attention.step(a, b, c, state, window, rotary_base=1e4, out=out)
     }
     if torch is not None:
         tq = torch.from_numpy(q[:, :1].copy()).transpose(1, 2)

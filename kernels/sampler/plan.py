@@ -53,8 +53,7 @@ class Mix:
 
 
 def _mix(weights: NDArray[np.float32]) -> Mix:
-    used = weights.any(1)
-    count = 3 if used[2] else 2 if used[1] else 1
+    count = 3 if weights[2].any() else 2 if weights[1].any() else 1
     columns = np.flatnonzero(weights[:count].any(0))
     kept = np.ascontiguousarray(weights[:count, columns])
     return Mix(tuple(COLUMNS[c] for c in columns), ROWS[:count], kept)
