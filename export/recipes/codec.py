@@ -46,7 +46,7 @@ SPEECH = ("speech_picovoice_sti", "speech_picovoice_wakeword")
 EVERYDAY = ("env_esc10_f1-4",)
 MUSIC = ("music_slakh", "music_sonic_pi", "music_web_audio_loops")
 TUNE_VOICES, TEST_VOICES = frozenset({50, 27, 44}), frozenset({56, 16, 48})
-PARTS = {"features": 0.2, "stages": 0.1, "chain": 0.25, "finish": 0.1, "weighed": 0.35}
+PARTS = {"features": 0.25, "stages": 0.1, "chain": 0.35, "finish": 0.1, "weighed": 0.2}  # shares
 RATES_OF = {
     "features": 1.5e-3,
     "stages": 1.5e-3,
