@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     # limits
     max_streams: int = 256  # open at once
     max_streams_per_client: int = 64  # per token, or per address without tokens
+    max_load: float = 0.75  # of the engine's thread that may be promised to streams
     max_message_bytes: int = 4 << 20  # of audio or packets in one message
     max_file_bytes: int = 64 << 20  # audio of one unary call
     bytes_per_second: int = 2 << 20  # of one live stream, averaged over 10 s; 0: no limit
@@ -81,8 +82,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise WireError("settings tls_cert and tls_key go together; one of them is missing")
         if self.tls_client_ca and not self.tls_cert:
             raise WireError("setting tls_client_ca needs tls_cert and tls_key as well")
-        if not 0 < self.checkpoint_share <= 1:
-            raise WireError("setting checkpoint_share: more than 0 and at most 1 expected")
+        for name in ("checkpoint_share", "max_load"):
+            if not 0 < getattr(self, name) <= 1:
+                raise WireError(f"setting {name}: more than 0 and at most 1 expected")
 
 
 FIELDS = {f.name: f for f in msgspec.structs.fields(Settings)}

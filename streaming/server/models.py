@@ -36,6 +36,13 @@ def load_models(settings: Settings) -> dict[str, Model]:
 
 
 def make_engine(models: dict[str, Model], settings: Settings) -> Engine:
-    """Return an engine for ``models`` with the limits of ``settings``."""
+    """Return an engine for ``models`` with the limits of ``settings``.
+
+    Carrying a hop through gRPC costs the interpreter about as much as stepping it does: ``max_load``
+    leaves room for that, too.
+    """
     slots = min(4 * settings.max_streams, 4096)
-    return Engine(models, EngineSettings(max_streams=slots, inbox_ms=float(settings.ring_ms)))
+    limits = EngineSettings(
+        max_streams=slots, max_load=settings.max_load, inbox_ms=float(settings.ring_ms)
+    )
+    return Engine(models, limits)

@@ -16,6 +16,7 @@ from ossicle.streaming import messages as m
 from ossicle.streaming.server.caller import Caller
 from ossicle.streaming.server.config import FIELDS, Settings
 from ossicle.streaming.server.logs import JsonLines
+from ossicle.streaming.server.models import make_engine
 from ossicle.streaming.server.service import Service
 from ossicle.streaming.session.inline import InlineEngine
 
@@ -79,3 +80,12 @@ async def test_text_is_logged_only_where_that_was_asked_for(
     told = [line["text"] for line in lines if "text" in line]
     assert ("a secret" in told) == asked
     assert any("dog" in text for text in told) == asked
+
+
+def test_no_more_load_is_promised_than_the_settings_say(models: dict[str, Model]) -> None:
+    asked = Settings(max_load=0.25, max_streams=10, ring_ms=500)
+    engine = make_engine(models, asked)
+    assert (engine.settings.max_load, engine.settings.inbox_ms) == (0.25, 500.0)
+    assert engine.settings.max_streams == 40  # tasks
+    with pytest.raises(WireError, match="max_load"):
+        Settings(max_load=1.5)
