@@ -35,9 +35,8 @@ _USE = """\
 Asked for by text; `ossicle.streaming.separation.query` describes the language. Levels of -65 to
 0 dBFS. It hears one channel of 16 kHz and gives what is below 8 kHz. With 20 minutes of sound
 events to learn from, classes outside the list are unknown to it, and rare recordings of a known
-class may be missed. Warning sounds are kept by a guard outside the network (mains buzzers are
-not); it is an aid, not a safety device. The latency is that of the algorithm; sound cards add
-theirs.
+class may be missed. Warning sounds are kept by a guard outside the network; it is an aid, not a
+safety device. The latency is that of the algorithm; sound cards add theirs.
 """
 
 

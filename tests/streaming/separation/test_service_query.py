@@ -23,7 +23,7 @@ from ossicle.streaming.server.run import Server
 from ossicle.streaming.session.bridge import EngineBridge
 
 RATE, CHANGE = 16_000, 16_384
-SETTLED_S = 0.5  # what the model card states, 90th percentile
+SETTLED_S = 0.6  # the 90th percentile in the model card
 Signal = NDArray[np.float32]
 
 
