@@ -142,7 +142,7 @@ std::size_t Plan::weight_bytes() const {
 
 void Plan::seal() {
   if (sealed_) return;
-  pool_ = Array<unsigned char>(packed_.size());
+  pool_ = Array<unsigned char>(packed_.size() + 4096);  // products ask for weights a little ahead
   if (!packed_.empty()) std::memcpy(pool_.get(), packed_.data(), packed_.size());
   packed_ = {};
   sealed_ = true;

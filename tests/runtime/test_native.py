@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stepgraphs import side_by_side
+from stepgraphs import Sketch, side_by_side
 
 from ossicle.kernels.paths import core
 from ossicle.runtime.backend import make_backend
+from ossicle.runtime.backend.auto import AutoBackend
 from ossicle.runtime.backend.native import NativeBackend
 from ossicle.runtime.backend.ort import OrtBackend
 from ossicle.runtime.bundle import Bundle
@@ -117,6 +118,15 @@ def test_auto_takes_what_runs_and_says_so() -> None:
     assert words.backend.name == "ort"
     reasons = words.backend.reasons  # type: ignore[attr-defined]
     assert "word" in reasons
+
+
+def test_auto_leaves_large_graphs_to_onnx_runtime() -> None:
+    sketch = Sketch({"x": (400, 400)})
+    sketch.end("out", sketch("Exp", sketch("Neg", sketch("Abs", "x"))), (400, 400))
+    backend = AutoBackend()
+    backend.load(sketch.bundle(), "step")
+    assert backend.name == "ort"
+    assert "floats" in backend.reasons["step"]
 
 
 def test_without_the_compiled_part_the_word_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,11 @@ class NativeGraph:
             core, plan, spec, bundle, layouts
         )  # fmt: skip
 
+    @property
+    def scratch(self) -> int:
+        """Floats between the steps of one stream."""
+        return int(self.plan.arena)
+
     def bind(self, batch: int) -> NativeBound:
         """Return the graph with fresh memory for ``batch`` rows."""
         return NativeBound(self, batch)
