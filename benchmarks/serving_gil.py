@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import resource
-import sys
 import time
 from typing import Any
 
@@ -26,7 +25,7 @@ from ossicle.runtime.engine import Engine, EngineSettings
 from ossicle.runtime.errors import CapacityError
 from ossicle.runtime.model import Model
 from ossicle.streaming import messages as m
-from ossicle.streaming.server.run import SWITCH_S
+from ossicle.streaming.server.run import steady
 from ossicle.streaming.tasks import build
 
 RATE, HOP_MS = 16_000, 20
@@ -36,10 +35,10 @@ def held_ms(name: str, streams: int, seconds: float) -> dict[str, float]:
     """Return the percentiles of how long the lock was held, each time it was waited for."""
     model = Model.load(name)
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, RATE)).astype(np.float32)
-    sys.setswitchinterval(SWITCH_S)
     with Engine({model.name: model}, EngineSettings(max_streams=streams, max_load=1.0)) as engine:
         task = build(m.TaskSpec("encode", options={"frames_per_packet": 1}), model, True)
         leases = _open(engine, task, streams)
+        steady()  # as a server does
         thread = engine._thread
         assert thread is not None
         clock = time.pthread_getcpuclockid(thread.ident)  # type: ignore[arg-type]

@@ -22,7 +22,11 @@ def serve_model(model: str) -> None:
     from ossicle.streaming.server.config import Settings
     from ossicle.streaming.server.run import serve
 
-    settings = Settings(port=0, models=(model,), max_streams=1024, max_streams_per_client=1024)
+    given = os.environ.get("OSSICLE_MAX_LOAD")  # as `ossicle serve` takes it
+    limits = {"max_load": float(given)} if given else {}
+    settings = Settings(
+        port=0, models=(model,), max_streams=1024, max_streams_per_client=1024, **limits
+    )
 
     def ready(server: Any) -> None:
         say(server.port, server._own._thread.native_id)

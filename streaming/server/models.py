@@ -38,8 +38,8 @@ def load_models(settings: Settings) -> dict[str, Model]:
 def make_engine(models: dict[str, Model], settings: Settings) -> Engine:
     """Return an engine for ``models`` with the limits of ``settings``.
 
-    Carrying a hop through gRPC costs the interpreter about as much as stepping it does: ``max_load``
-    leaves room for that, too.
+    Carrying a hop through gRPC costs the interpreter about as much as stepping it does:
+    ``max_load`` leaves room for that, too.
     """
     slots = min(4 * settings.max_streams, 4096)
     limits = EngineSettings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -178,11 +179,18 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials:
     )
 
 
+def steady() -> None:
+    """Make this process fit for short tails; call it once all that stays has been made."""
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # models, modules and protos are not looked through again by every collection
+
+
 async def serve(settings: Settings, ready: Callable[[Server], None] = lambda _: None) -> None:
     """Run a server until SIGTERM or SIGINT; the first drains it, the second stops it at once."""
-    sys.setswitchinterval(SWITCH_S)
     server = Server(settings)
     await server.start()
+    steady()
     if settings.insecure and not settings.tls_cert and not is_loopback(settings.host):
         log.warning("audio travels in the clear: no TLS", extra={"host": settings.host})
     loop = asyncio.get_running_loop()
