@@ -55,6 +55,7 @@ from ossicle.runtime.scene.sound import Interval, Samples1D
 TIERS: Final = ("full", "tiny")
 NOISES: Final = frozenset({"silence", "white", "pink"})
 BATCH: Final = 8
+ROUNDS: Final = 14  # of dearer false captions; what is then left is there at any price
 
 
 @torch.no_grad()
@@ -161,16 +162,21 @@ def calibrate(heard: Heard, budget: float, for_alerts: float) -> dict[str, tuple
     """The best rules with at most ``budget`` false captions an hour, ``for_alerts`` of alerts."""
     hours = sum(time for _, time in heard.calm.values())
     prices = Prices()
-    while True:
-        chosen = {label: best_rule(heard, label, prices) for label in LABELS}
+    known: dict[str, dict[Rule, Tally]] = {label: {} for label in LABELS}
+    for _ in range(ROUNDS):
+        chosen = {label: best_rule(heard, label, prices, known[label]) for label in LABELS}
         figures = summary({label: t for label, (_, t) in chosen.items()}, hours)
-        print(prices.wrong, figures, flush=True)
-        kept = figures["wrong_per_hour"] <= budget
-        if (kept and figures["wrong_alerts_per_hour"] <= for_alerts) or prices.wrong > 100:
-            return chosen
+        print(round(prices.wrong, 2), round(prices.wrong_alert, 2), figures, flush=True)
+        few = figures["wrong_per_hour"] <= budget
+        few_alerts = figures["wrong_alerts_per_hour"] <= for_alerts
+        if few and few_alerts:
+            break
         prices = replace(
-            prices, wrong=prices.wrong * (1 if kept else 1.7), wrong_alert=prices.wrong_alert * 1.7
+            prices,
+            wrong=prices.wrong * (1 if few else 1.4),
+            wrong_alert=prices.wrong_alert * (1 if few_alerts else 1.4),
         )
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

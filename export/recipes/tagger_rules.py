@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -205,27 +205,33 @@ def worth(label: str, t: Tally, prices: Prices) -> float:
 def rules_for(label: str) -> Iterator[Rule]:
     """All rules that are tried for ``label``."""
     pause = round(1000 * BRIDGE_S.get(label, 0.5) / FRAME_MS)
-    ons = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97)
-    holds = (1, 2, 3) if label in ALERTS else (1, 3, 6)
+    ons = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.985, 0.995)
+    holds = (1, 2, 3) if label in ALERTS else (1, 3, 6, 10)
     more = (0, 15, 40) if label in LONG else (0, 12)
     for on, low, hold, extra in itertools.product(ons, (0.3, 0.5, 0.75), holds, more):
         yield Rule(on, on * low, hold, pause + extra)
 
 
-def best_rule(heard: Heard, label: str, prices: Prices) -> tuple[Rule, Tally]:
-    """The rule of ``label`` that is worth most, its onset's date tuned last."""
+def best_rule(
+    heard: Heard, label: str, prices: Prices, known: dict[Rule, Tally] | None = None
+) -> tuple[Rule, Tally]:
+    """The rule of ``label`` that is worth most, its onset's date tuned last.
 
-    def best(rules: Iterator[Rule]) -> tuple[float, Rule, Tally]:
-        tried = ((r, tally(heard, label, r)) for r in rules)
-        return max(((worth(label, t, prices), r, t) for r, t in tried), key=lambda x: x[0])
+    ``known`` remembers tallies from one list of prices to the next.
+    """
+    tallies = {} if known is None else known
 
-    _, rule, _ = best(rules_for(label))
-    dates = (
-        Rule(rule.on, rule.off, rule.min_on, rule.min_off, rise, lag)
-        for rise, lag in itertools.product((2, 5, 9), (0, 2, 4))
-    )
-    _, rule, found = best(dates)
-    return rule, found
+    def best(rules: Iterator[Rule]) -> Rule:
+        tried = list(rules)
+        for rule in tried:
+            if rule not in tallies:
+                tallies[rule] = tally(heard, label, rule)
+        return max(tried, key=lambda r: worth(label, tallies[r], prices))
+
+    rule = best(rules_for(label))
+    dates = itertools.product((2, 5, 9), (0, 2, 4))
+    rule = best(replace(rule, max_rise=rise, lag=lag) for rise, lag in dates)
+    return rule, tallies[rule]
 
 
 def summary(tallies: Mapping[str, Tally], hours: float) -> dict[str, float]:

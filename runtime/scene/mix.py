@@ -154,7 +154,7 @@ def quiet_room(rng: Rng, n: int, rate_hz: int = RATE_HZ) -> Array:
 
 
 def demo_scene(seed: int = 0, rate_hz: int = RATE_HZ) -> tuple[Samples1D, Scene]:
-    """About 24 s in one room: a voice, a dog, a doorbell, rain, and last a smoke alarm.
+    """About 24 s in one room: a voice, a dog, a doorbell, a baby, and last a smoke alarm.
 
     Returns the samples [T] and the scene with its truth; the same seed gives the same samples.
     """
@@ -163,9 +163,9 @@ def demo_scene(seed: int = 0, rate_hz: int = RATE_HZ) -> tuple[Samples1D, Scene]
     room = synthetic_room(rng, float(rng.uniform(0.15, 0.3)), rate_hz)
     plan: list[tuple[Sound, float, float]] = [
         (speechlike.babble(rng, 4.0, rate_hz), 0.8, 24),
-        (everyday.synthesise("dog_bark", rng, 2.4, rate_hz), 6.0, 28),
+        (everyday.synthesise("dog_bark", rng, 2.8, rate_hz), 6.0, 32),
         (alarms.synthesise("doorbell", rng, 2.5, rate_hz, "chime"), 9.5, 28),
-        (everyday.synthesise("rain", rng, 7.0, rate_hz), 12.0, 20),
+        (everyday.synthesise("baby_cry", rng, 3.5, rate_hz), 12.3, 30),
         (alarms.synthesise("smoke_alarm", rng, 8.0, rate_hz, "t3_piezo"), 16.0, 30),
     ]
     placed = [

@@ -10,6 +10,8 @@ import numpy as np
 from ossicle.runtime.audio import Samples
 from ossicle.streaming.client.sources import FileSource
 
+SEED = 3  # of the scene: one whose five sounds the built-in tagger all names
+
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -31,7 +33,7 @@ def choose(file: str | None, seconds: float) -> Played:
         return _from_file(file, seconds)
     from ossicle.runtime.scene.mix import demo_scene
 
-    samples, scene = demo_scene()
+    samples, scene = demo_scene(SEED)
     rate = scene.rate_hz
     truth = tuple((e.label, e.onset / rate, e.offset / rate) for e in scene.events)
     kept = np.asarray(samples, np.float32)[None, : round(seconds * rate)]
