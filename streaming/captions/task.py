@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,16 @@ from ossicle.runtime.framer import Framer, FramerState
 from ossicle.runtime.manifest import Manifest
 from ossicle.runtime.task import CueEvent, Event, GapEvent, Hop, NoticeEvent
 from ossicle.runtime.timing import Outlook
-from ossicle.streaming.captions.composer import Composer
-from ossicle.streaming.captions.feed import Feed, FeedState
+from ossicle.streaming.captions.desk import Desk, desk_of
+from ossicle.streaming.captions.feed import FeedState
 from ossicle.streaming.captions.lines import ComposerState, Draft, Timing
 from ossicle.streaming.captions.options import STYLES, CaptionOptions, changed
-from ossicle.streaming.captions.rules import (
-    audio_input,
-    groups_of,
-    narrower_of,
-    rule_of,
-    wanted_of,
-)
-from ossicle.streaming.captions.scenes import Scenes, SceneState
-from ossicle.streaming.captions.sentences import writer_of
-from ossicle.streaming.captions.sounds import SoundKind, known_sounds
-from ossicle.streaming.captions.stabiliser import Stabiliser, StabiliserState
-from ossicle.streaming.captions.tracker import Edge, Tracker, TrackerState
+from ossicle.streaming.captions.rules import audio_input, groups_of, narrower_of
+from ossicle.streaming.captions.scenes import SceneState
+from ossicle.streaming.captions.stabiliser import StabiliserState
+from ossicle.streaming.captions.tracker import Edge, TrackerState
 
 __all__ = ["STYLES", "CaptionOptions", "CaptionState", "CaptionTask", "changed"]
-
-HOLD_MS = 80  # non-alerts are held back this long for a second look
 
 
 @snapshot.record("captions.State")
@@ -55,20 +45,6 @@ class CaptionState:
     fed: int = 0  # end of the audio that was pushed
     taken: int = -1  # end of the last hop taken; -1 before the first
     bad_samples: int = 0  # NaN or Inf, silenced
-
-
-@dataclass(frozen=True)
-class Desk:
-    """The workers for one set of options; built once, shared by all streams that ask so."""
-
-    tracker: Tracker
-    composer: Composer
-    scenes: Scenes | None  # for whole sentences
-    stabiliser: Stabiliser
-    feed: Feed
-    wanted: NDArray[np.bool_]  # by group
-    on: NDArray[np.float32]  # thresholds, by group
-    off: NDArray[np.float32]
 
 
 class CaptionTask:
@@ -104,7 +80,9 @@ class CaptionTask:
             options if isinstance(options, CaptionOptions)
             else changed(CaptionOptions(), options or {})
         )  # fmt: skip
-        self.desk = lru_cache(maxsize=32)(self._desk)
+        self.desk = lru_cache(maxsize=32)(
+            partial(desk_of, manifest, tuple(self.groups), self.timing)
+        )
         self.desk(self.options)
 
     @property
@@ -264,21 +242,3 @@ class CaptionTask:
         samples, bad = scrub(chunk.samples)
         state.bad_samples += bad
         return Hop({self.source: samples}, chunk.start, chunk.stop, chunk.discont)
-
-    def _desk(self, options: CaptionOptions) -> Desk:
-        rate = self.manifest.sample_rate_hz
-        kinds = [known_sounds().get(g.key, SoundKind(g.key)) for g in self.groups]
-        wanted = wanted_of(self.groups, kinds, self.manifest, options)
-        rules = [rule_of(self.manifest, g, options.min_score) for g in self.groups]
-        whole = options.style == "sentence"
-        return Desk(
-            Tracker(rules),
-            Composer(self.groups, self.timing, rate, options.lang, options.style,
-                     live=options.live),
-            Scenes(writer_of(options.decoder), self.groups, rate, options.lang) if whole else None,
-            Stabiliser(HOLD_MS * rate // 1000),
-            Feed(self.manifest.name, rate, options.live),
-            wanted,
-            np.array([max(r.on, 1e-6) for r in rules], np.float32),
-            np.array([r.off for r in rules], np.float32),
-        )  # fmt: skip
