@@ -42,6 +42,7 @@ class SeparationState:
     shadow: ShadowState
     alarms: list[AlarmGuardState]
     reset_next: bool = False  # the next hop starts from fresh memory
+    heard_to: int = -1  # where the last hop that came out of the model ended
 
 
 class _AudioTask:
@@ -93,10 +94,7 @@ class _AudioTask:
         if samples is not item.samples:
             item = Chunk(samples, item.start, item.format, item.discont)
         if item.discont or not state.alignment.opened:
-            if state.alignment.opened:
-                self._shadow.restart(state.shadow)
-                state.tail[:] = 0.0
-                state.reset_next = True
+            state.reset_next |= state.alignment.opened
             self._trimmer.begin(state.alignment, item.start, item.discont)
         self._trimmer.fed(state.alignment, item.length)
         return [self._hop(state, chunk) for chunk in self._framer.step(state.framer, item)]
@@ -121,6 +119,11 @@ class _AudioTask:
 
     def take(self, state: SeparationState, hop: Hop, outputs: Mapping[str, Array]) -> list[Event]:
         """Turn a hop's outputs into one audio event per track."""
+        if hop.discont and state.heard_to >= 0:  # here, not in push: earlier hops came out since
+            self._shadow.restart(state.shadow)
+            if hop.start != state.heard_to:
+                state.tail[:] = 0.0
+        state.heard_to = hop.stop
         fresh = hop.inputs[self.source]
         joined = np.concatenate([state.tail, fresh], axis=1)
         dry, state.tail = joined[:, : fresh.shape[1]], joined[:, fresh.shape[1] :]

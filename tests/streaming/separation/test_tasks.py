@@ -14,6 +14,8 @@ from separationtoys import FORMAT, chunk, tones, track
 
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.budget import Budget
+from ossicle.runtime.engine import Engine
 from ossicle.runtime.errors import AudioError, ManifestError, QueryError
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import AudioEvent, Event, InlineRun, NoticeEvent
@@ -145,6 +147,23 @@ def test_a_gap_resets_out_of_earshot(separator: Model) -> None:
     np.testing.assert_allclose(y[200:warm], x[6400 + 200 : 6400 + warm], atol=1e-6)
     assert np.abs(y[-4000:] - x[-4000:]).max() > 1e-3
     assert len(track(events)) < 6400 + 1
+
+
+def test_hops_that_wait_through_a_gap_are_heard_as_they_were(separator: Model) -> None:
+    x = tones(1.6)
+    before, after = chunk(x[:6400]), chunk(x[6400:], 100_000, discont=True)
+    run = InlineRun(SeparateTask(separator, "rain"), separator)
+    at_once = [*run.feed(before), *run.feed(after), *run.finish()]
+    engine, heard = Engine({separator.name: separator}), []
+    lease = engine.open(
+        SeparateTask(separator, "rain"), Budget(), lambda made: heard.extend(e for e, _ in made)
+    )
+    lease.push(before)  # both wait in the engine before its first hop has come out
+    lease.push(after)
+    lease.flush()
+    while engine.run_once():
+        pass
+    np.testing.assert_array_equal(track(heard), track(at_once))
 
 
 class Poisoned:
