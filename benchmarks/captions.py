@@ -335,9 +335,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--alarms", type=int, default=25, help="scenes of each warning sound")
     parser.add_argument("--minutes", type=float, default=20, help="of each kind of calm")
-    parser.add_argument(
-        "--hours", type=float, default=1, help="of the drift test"
-    )
+    parser.add_argument("--hours", type=float, default=1, help="of the drift test")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()

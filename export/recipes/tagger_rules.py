@@ -146,7 +146,9 @@ def _hits(found: Sequence[Interval], true: Sequence[Interval]) -> int:
     return len(used)
 
 
-def _segments(found: Sequence[Interval], true: Sequence[Interval], frames: int) -> tuple[int, ...]:
+def _segments(
+    found: Sequence[Interval], true: Sequence[Interval], frames: int
+) -> tuple[int, int, int]:
     """Seconds of the scenes that are told of rightly, wrongly, and not."""
     sides = []
     for events in (true, found):

@@ -176,7 +176,10 @@ def _power(x: Samples1D) -> NDArray[np.float64]:
     """Mean power by 40 ms frame and mel band [T, 64]."""
     magnitude = np.exp(log_mel(x).astype(np.float64)) - FLOOR
     count = len(magnitude) // 4
-    return np.square(magnitude[: 4 * count]).reshape(count, 4, -1).mean(axis=1)
+    power: NDArray[np.float64] = (
+        np.square(magnitude[: 4 * count]).reshape(count, 4, -1).mean(axis=1)
+    )
+    return power
 
 
 def cut(scene: Scene, start: int, stop: int) -> Scene:
