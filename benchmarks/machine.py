@@ -92,10 +92,15 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """The commit; ``-dirty`` where anything but earlier results differs from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/",
+                  ":(exclude,top)benchmarks/results", ":(exclude,top)*.md")  # fmt: skip
+    return (git("describe", "--always") or "unknown") + ("-dirty" if changed else "")
 
 
 def _module() -> list[str]:
