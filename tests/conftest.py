@@ -10,6 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from poison import poisoned
 
+# One thread a test process: several of them on few cores would else wait for each other's threads
+# at every small product, and a test of two seconds takes minutes. Set before torch is imported.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 settings.register_profile(
     "default",
     deadline=None,
