@@ -87,7 +87,8 @@ class Costs:
         cost = whole * table[sizes[-1]]
         if rest:
             cost += table[self.bucket(model, rest)]
-        return MARGIN * cost + streams * self._hop_us[model.name, program]
+        around = self._hop_us[model.name, program] + self.settings.around_us
+        return MARGIN * cost + streams * around
 
     def observe(self, model: Model, program: str, bucket: int, us: float, hop_us: float) -> None:
         """Blend a run's measured time into the table: costs follow the machine, slowly."""

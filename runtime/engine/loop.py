@@ -220,8 +220,18 @@ class Engine:
     def _loop(self) -> None:
         while not self._stopping:
             self._signal.clear()
-            if not self.run_once():
-                self._signal.wait(0.05)
+            if not self.run_once() and self._signal.wait(0.05):
+                self._gather()
+
+    def _gather(self) -> None:
+        """Let more streams become ready, so that a batch is worth its run; never for long.
+
+        A stream whose deadline is within ten times the pause is not kept waiting.
+        """
+        pause_ms = self.settings.gather_ms
+        near_ns = 10 * pause_ms * 1e6
+        if pause_ms and all(slot.deadline_ns >= near_ns for slot in self._active()):
+            time.sleep(pause_ms / 1e3)
 
     def _active(self) -> list[Slot]:
         return [slot for slot in self._slots if slot is not None]

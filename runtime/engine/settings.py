@@ -17,6 +17,8 @@ class EngineSettings:
     inbox_ms: float = 2_000.0  # audio that may wait for the engine, per stream
     batching: str = "compact"  # or "masked": step idle rows too and put their memory back
     calibration_runs: int = 25
+    around_us: float = 0.0  # what a hop costs this interpreter outside the engine: a transport
+    gather_ms: float = 0.0  # waited for more streams to be ready, where no promise is near it
     ladder_high: float = 0.90  # measured load above which streams step down
     ladder_low: float = 0.60  # and below which they step up again
     ladder_window_ms: float = 250.0
@@ -33,5 +35,9 @@ class EngineSettings:
             raise BudgetError(f"max_load {self.max_load}; more than 0 and at most 1 expected")
         if self.batching not in ("compact", "masked"):
             raise BudgetError(f"batching {self.batching!r}; compact or masked expected")
+        if not 0 <= self.around_us <= 1e6 or not 0 <= self.gather_ms <= 1000:
+            raise BudgetError(
+                f"around_us {self.around_us}, gather_ms {self.gather_ms}; 0 to a second expected"
+            )
         if not 0 < self.ladder_low < self.ladder_high:
             raise BudgetError("ladder_low must lie above 0 and below ladder_high")

@@ -38,11 +38,12 @@ def load_models(settings: Settings) -> dict[str, Model]:
 def make_engine(models: dict[str, Model], settings: Settings) -> Engine:
     """Return an engine for ``models`` with the limits of ``settings``.
 
-    Carrying a hop through gRPC costs the interpreter about as much as stepping it does:
-    ``max_load`` leaves room for that, too.
+    Carrying a hop through gRPC costs the interpreter more than stepping it does: admission counts
+    ``message_us`` for it.
     """
     slots = min(4 * settings.max_streams, 4096)
     limits = EngineSettings(
-        max_streams=slots, max_load=settings.max_load, inbox_ms=float(settings.ring_ms)
-    )
+        max_streams=slots, max_load=settings.max_load, inbox_ms=float(settings.ring_ms),
+        around_us=settings.message_us, gather_ms=settings.gather_ms,
+    )  # fmt: skip
     return Engine(models, limits)

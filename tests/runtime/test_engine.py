@@ -302,3 +302,31 @@ def test_the_ladder_goes_down_under_load_and_up_again_later(models: dict[str, Mo
         engine.run_once()
     kinds = [(e.kind, e.fields["rung"]) for e in heard.events if isinstance(e, NoticeEvent)]
     assert kinds == [("ladder", 1), ("ladder", 0)]
+
+
+def test_what_surrounds_a_hop_counts_in_admission(models: dict[str, Model]) -> None:
+    def streams(around_us: float) -> int:
+        engine = Engine(models, EngineSettings(max_streams=512, around_us=around_us))
+        engine.costs.calibrate(models["fir"], "step")
+        for opened in range(512):
+            try:
+                engine.open(AudioTask(models["fir"].manifest), Budget(), lambda made: None)
+            except CapacityError:
+                return opened
+        return 512
+
+    period_us = 1e6 * models["fir"].manifest.hop / RATE
+    around_us = period_us / 10  # ten such hops fill the thread; three quarters may be promised
+    assert streams(around_us) <= 7 < streams(0.0)
+
+
+@pytest.mark.parametrize("deadline_ms", [5.0, 500.0])
+def test_a_near_deadline_is_not_kept_waiting_for_company(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch, deadline_ms: float
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("ossicle.runtime.engine.loop.time.sleep", pauses.append)
+    engine = Engine(models, EngineSettings(gather_ms=2.0))
+    engine.open(AudioTask(models["fir"].manifest), Budget(deadline_ms=deadline_ms), lambda e: None)
+    engine._gather()
+    assert pauses == ([] if deadline_ms < 20 else [0.002])
