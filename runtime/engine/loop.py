@@ -226,10 +226,10 @@ class Engine:
     def _gather(self) -> None:
         """Let more streams become ready, so that a batch is worth its run; never for long.
 
-        A stream whose deadline is within five times the pause is not kept waiting.
+        A stream whose deadline is within ten times the pause is not kept waiting.
         """
         pause_ms = self.settings.gather_ms
-        near_ns = 5 * pause_ms * 1e6
+        near_ns = 10 * pause_ms * 1e6
         if pause_ms and all(slot.deadline_ns >= near_ns for slot in self._active()):
             time.sleep(pause_ms / 1e3)
 
