@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.importer_peers import Array, LyraTFLite, Watch, YamnetTFLite
 from ossicle.export.importers import import_model
-from ossicle.runtime.backend.base import make_backend
+from ossicle.runtime.backend import make_backend
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import BackendError
 from ossicle.runtime.host import make_host_op
