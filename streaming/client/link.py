@@ -22,7 +22,7 @@ CAUGHT_UP_MS = 100
 HELD_ANSWERS = 50_000
 
 
-class ServerLost(OssicleError):  # noqa: N818
+class ServerLost(OssicleError):  # noqa: N818  (an event, said as one)
     """The server could not be reached again in time, or nothing was kept to go on with."""
 
 

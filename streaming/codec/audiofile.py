@@ -155,7 +155,7 @@ def _from_pipe(pipe: BinaryIO, stack: contextlib.ExitStack) -> AudioSource:
         return _wav(pipe)
     if not start:
         raise AudioError("standard input is empty; pipe an audio file into it")
-    spool = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    spool = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
     spool.write(start)
     shutil.copyfileobj(pipe, spool)
     spool.seek(0)

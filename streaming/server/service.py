@@ -249,7 +249,7 @@ class Service:
         for session, _ in list(self.sessions.values()):
             session.going_away(self.settings.drain_s, "DRAIN")
         limit = time.monotonic() + self.settings.drain_s
-        while self.sessions and time.monotonic() < limit:  # noqa: ASYNC110
+        while self.sessions and time.monotonic() < limit:  # noqa: ASYNC110  (a bounded drain)
             await asyncio.sleep(0.05)
 
 

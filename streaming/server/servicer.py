@@ -34,7 +34,7 @@ class Servicer:
     def __init__(self, service: Service, tokens: TokenFile) -> None:
         self._service, self._tokens = service, tokens
 
-    async def Stream(self, requests: Any, context: Any) -> None:  # noqa: N802
+    async def Stream(self, requests: Any, context: Any) -> None:  # noqa: N802  (the proto names it)
         """Carry one live stream; requests and answers are bytes here, see ``handlers``."""
         handler = asyncio.current_task()
         assert handler is not None
@@ -81,7 +81,7 @@ class Servicer:
             session.messages_out += 1
             await context.write(data)
 
-    async def Recognize(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Recognize(self, request: Any, context: Any) -> Any:  # noqa: N802  (the proto names it)
         """Caption one file."""
         try:
             caller = self._caller(context, "Recognize")
@@ -99,7 +99,7 @@ class Servicer:
             totals=wire.ended_to_pb(ended),
         )
 
-    async def Process(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Process(self, request: Any, context: Any) -> Any:  # noqa: N802  (the proto names it)
         """Run any tasks on one file."""
         try:
             caller = self._caller(context, "Process")
@@ -110,7 +110,7 @@ class Servicer:
             await _abort(context, error)
         return _gather(answers)
 
-    async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802  (the proto names it)
         """Say which models there are."""
         try:
             caller = self._caller(context, "ListModels")
@@ -119,7 +119,7 @@ class Servicer:
         found = self._service.list_models(request.task, caller)
         return pb.ListModelsResponse(models=[wire.model_to_pb(info) for info in found])
 
-    async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def GetStatus(self, request: Any, context: Any) -> Any:  # noqa: N802  (the proto names it)
         """Say how the server is."""
         try:
             self._caller(context, "GetStatus")

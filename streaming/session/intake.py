@@ -171,7 +171,7 @@ class Intake:
         lease = self._one(message.task, "decode", "packets")
         self._count(sum(len(p.data) for p in message.packets), arrival)
         for packet in message.packets:
-            while not lease.push(packet.data, arrival) and not session.over:  # noqa: ASYNC110
+            while not lease.push(packet.data, arrival) and not session.over:  # noqa: ASYNC110  (room has no event)
                 await asyncio.sleep(FULL_WAIT_S)
             self.packets_in += 1
             if not session.live:

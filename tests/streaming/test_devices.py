@@ -34,7 +34,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def alsa(tmp_path: Path) -> dict[str, str]:
     """An environment in which the only sound card is one that swallows everything."""
     try:
-        import sounddevice  # noqa: F401
+        import sounddevice  # noqa: F401  (only whether it loads)
     except ImportError:
         pytest.skip("sounddevice is not installed")
     except OSError:

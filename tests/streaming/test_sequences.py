@@ -91,7 +91,7 @@ def test_any_sequence_of_requests_is_answered_or_refused(
         try:
             async with asyncio.timeout(20):
                 async for response in service.stream(given([opening, *rest]), Caller()):
-                    answers.append(response)  # noqa: PERF401
+                    answers.append(response)  # noqa: PERF401  (kept when it raises)
         except OssicleError:
             pass
         except TimeoutError:  # waits for credit that never comes

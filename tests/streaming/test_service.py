@@ -333,7 +333,7 @@ async def test_answers_wait_for_credit(models: dict[str, Model]) -> None:
 
     answers = service.stream(fed(), Caller())
     reached = 0
-    with pytest.raises(TimeoutError):  # noqa: PT012
+    with pytest.raises(TimeoutError):  # noqa: PT012  (the wait is the point)
         async with asyncio.timeout(0.3):
             async for response in answers:
                 if isinstance(response.body, m.AudioOut):

@@ -34,7 +34,7 @@ def speechlike(length: int, seed: int = 0) -> np.ndarray:
     return (0.15 * tones * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
 
 
-def encode(model: Model, signal: np.ndarray, cuts: list[int] = [], **options: Any) -> list[Any]:  # noqa: B006
+def encode(model: Model, signal: np.ndarray, cuts: list[int] = [], **options: Any) -> list[Any]:  # noqa: B006  (only read)
     run = InlineRun(EncodeTask(model.bundle, **options), model)
     events, at = [], 0
     for size in [*cuts, signal.shape[1]]:
