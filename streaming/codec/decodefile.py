@@ -19,16 +19,9 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.resample import Resampler, ResamplerState
 from ossicle.runtime.task import AudioEvent, Event, InlineRun
 from ossicle.streaming.codec.audiofile import AudioSink, open_sink
-from ossicle.streaming.codec.container import (
-    ContainerReader,
-    FileEnd,
-    FileHead,
-    Record,
-    enter,
-    parse_head,
-    read_ends,
-)
+from ossicle.streaming.codec.container import ContainerReader, Record, enter, read_ends
 from ossicle.streaming.codec.decode import DecodeTask
+from ossicle.streaming.codec.ends import FileEnd, FileHead, parse_head
 from ossicle.streaming.codec.layout import identity
 from ossicle.streaming.codec.packet import HEADER_BYTES, read_header
 from ossicle.streaming.codec.summary import FileSummary, Place, Progress

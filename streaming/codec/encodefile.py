@@ -14,8 +14,9 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.resample import Resampler, ResamplerState
 from ossicle.runtime.task import Event, InlineRun, PacketEvent
 from ossicle.streaming.codec.audiofile import open_source, whole_file
-from ossicle.streaming.codec.container import ContainerWriter, FileHead
+from ossicle.streaming.codec.container import ContainerWriter
 from ossicle.streaming.codec.encode import EncodeTask
+from ossicle.streaming.codec.ends import FileHead
 from ossicle.streaming.codec.layout import identity
 from ossicle.streaming.codec.packet import MAX_FRAMES
 from ossicle.streaming.codec.summary import FileSummary, Place, Progress

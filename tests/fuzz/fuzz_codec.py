@@ -23,9 +23,9 @@ with atheris.instrument_imports() if GUIDED else contextlib.nullcontext():
     from ossicle.streaming.codec.container import (
         ContainerReader,
         ContainerWriter,
-        FileHead,
         read_ends,
     )
+    from ossicle.streaming.codec.ends import FileHead
     from ossicle.streaming.codec.jitter import MAX_GAP, JitterRing
     from ossicle.streaming.codec.layout import CodeLayout
     from ossicle.streaming.codec.packet import Noise, Packet, read, thin, write

@@ -40,8 +40,9 @@ def encode_remote(
 ) -> RemoteSummary:
     """Encode a file or pipe into an ``.osc`` file; see ``codec.commands.encode_file``."""
     from ossicle.streaming.codec.audiofile import open_source
-    from ossicle.streaming.codec.container import ContainerWriter, FileHead
+    from ossicle.streaming.codec.container import ContainerWriter
     from ossicle.streaming.codec.encodefile import byte_sink
+    from ossicle.streaming.codec.ends import FileHead
     from ossicle.streaming.codec.layout import CodeLayout
     from ossicle.streaming.codec.packet import read_header
 

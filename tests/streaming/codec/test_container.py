@@ -14,13 +14,11 @@ from ossicle.runtime.errors import PacketError
 from ossicle.streaming.codec.container import (
     ContainerReader,
     ContainerWriter,
-    FileEnd,
-    FileHead,
     Record,
     enter,
-    parse_head,
     read_ends,
 )
+from ossicle.streaming.codec.ends import FileEnd, FileHead, parse_head
 from ossicle.streaming.codec.layout import CodeLayout
 from ossicle.streaming.codec.packet import Packet, write
 
