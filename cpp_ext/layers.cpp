@@ -32,6 +32,7 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
   const std::int64_t Kp = kind == Weights::f32 ? K : round_up(K, 16 * pack);
   // A prefetch runs up to 2 KiB ahead of the weights: harmless on the processor, but it stays inside here.
   data_ = Array<unsigned char>(Mp * Kp * (4 / pack) + 4096);
+  turn_ = Array<unsigned char>(1);
   if (bias) {
     bias_ = Array<float>(Mp);
     std::copy_n(bias, M, bias_.get());
@@ -55,7 +56,8 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
       }
   }
   matrix_ = {M, K, Mp, Kp, kind, data_.get(), bias ? bias_.get() : nullptr,
-             kind == Weights::i8 ? scale_.get() : nullptr, kind == Weights::i8 ? 1.0f / input_scale : 0.0f};
+             kind == Weights::i8 ? scale_.get() : nullptr, kind == Weights::i8 ? 1.0f / input_scale : 0.0f,
+             turn_.get()};
 }
 
 void PackedMatrix::convert(const float* from, void* to) const {

@@ -21,7 +21,7 @@ class PackedMatrix {
  private:
   Matrix matrix_{};
   std::int64_t taps_, C_, padded_;
-  Array<unsigned char> data_;
+  Array<unsigned char> data_, turn_;
   Array<float> bias_, scale_;
 };
 

@@ -7,6 +7,7 @@ namespace ossicle::native {
 // out = f(a) or f(a, b), element by element; p and q are numbers of the operator.
 enum class Map : int {
   copy, neg, abs, sqrt, square, reciprocal, exp, log, sigmoid, tanh, relu, leaky, silu, gelu, clip,  // one operand
+  round,  // ties to even
   quantise_u8, quantise_i8, dequantise,  // whole numbers as floats; p is the scale, q the zero point
   add, sub, mul, div, least, most, pow,  // two
   count

@@ -49,6 +49,7 @@ struct Matrix {
   const float* bias;   // [Mp] or nullptr
   const float* scale;  // [Mp] for int8: weight scale * input scale
   float input_inverse;  // 1 / input scale for int8
+  unsigned char* turn;  // which way the next pass over the weights goes; see goes_back in isa/gemm.cpp
 };
 
 struct Table {

@@ -71,6 +71,15 @@ struct I8 {
   }
 };
 
+// Weights are passed over forwards, then backwards, and so on: what the last pass read last is still in the second
+// cache when the next begins. 3 MB of fp32 through a cache of 2 MB took 96 us every time one way, 50 to and fro. Which
+// way is a hint and never changes a result: outputs are summed apart. Threads that share weights may both go one way.
+OSSICLE_INLINE bool goes_back(const Matrix& m) {
+  const unsigned char way = __atomic_load_n(m.turn, __ATOMIC_RELAXED);
+  __atomic_store_n(m.turn, static_cast<unsigned char>(way ^ 1), __ATOMIC_RELAXED);
+  return way != 0;
+}
+
 struct Job {
   const Matrix& m;
   const void* const* rows;
@@ -129,10 +138,11 @@ void panel(const Job& j) {
       }
       offsets[f] = 128 * s;
     }
-  const std::int64_t groups = j.m.Mp / G;
-  std::int64_t g = 0;
-  for (; g + NG <= groups; g += NG) multiply<K, F, NG>(j, g, offsets);
-  for (; g < groups; ++g) multiply<K, F, 1>(j, g, offsets);
+  const std::int64_t groups = j.m.Mp / G, whole = groups / NG;
+  const bool back = goes_back(j.m);
+  for (std::int64_t g = groups; back && g > whole * NG;) multiply<K, F, 1>(j, --g, offsets);
+  for (std::int64_t i = 0; i < whole; ++i) multiply<K, F, NG>(j, (back ? whole - 1 - i : i) * NG, offsets);
+  for (std::int64_t g = whole * NG; !back && g < groups; ++g) multiply<K, F, 1>(j, g, offsets);
 }
 
 template <class K, int F>
@@ -239,8 +249,11 @@ struct Tiles {
     for (std::int64_t f0 = 0; f0 < F; f0 += kHeld) {
       const std::int64_t held = F - f0 < kHeld ? F - f0 : kHeld;
       gather(m, rows + f0 * taps, held, taps, width, x, offsets);
-      for (std::int64_t g = 0; g < m.Mp / G; g += kGroups)
+      const std::int64_t panels = (m.Mp / G + kGroups - 1) / kGroups;
+      const bool back = goes_back(m);
+      for (std::int64_t i = 0; i < panels; ++i)
         for (std::int64_t f = 0; f < held; f += 16) {
+          const std::int64_t g = (back ? panels - 1 - i : i) * kGroups;
           const std::int64_t frames = held - f < 16 ? held - f : 16;
           if (frames != shaped) {
             TileShapes shapes;

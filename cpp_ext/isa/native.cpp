@@ -228,6 +228,7 @@ void map_step(Map op, float p, float q, const float* a, std::int64_t as, const f
     case Map::silu: return OSSICLE_ONE(x * sigmoid_(x));
     case Map::gelu: return OSSICLE_ONE(gelu_(x));
     case Map::clip: return OSSICLE_ONE(clamp(x, p, q));
+    case Map::round: return OSSICLE_ONE(pick(absolute(x) < all(4194304.0f), nearest(x), x));
     case Map::quantise_u8: return OSSICLE_ONE(quantised(x, p, q, 0.0f, 255.0f));
     case Map::quantise_i8: return OSSICLE_ONE(quantised(x, p, q, -128.0f, 127.0f));
     case Map::dequantise: return OSSICLE_ONE((x - q) * p);

@@ -35,7 +35,8 @@ def measure(quick: bool = False) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     found: list[Row] = []
     for make in (
-        rows.rvq_rows, rows.kmeans_rows, rows.conv_rows, rows.attention_rows, rows.sampler_rows,
+        rows.rvq_rows, rows.kmeans_rows, rows.conv_rows, rows.cold_conv_row, rows.attention_rows,
+        rows.sampler_rows,
     ):  # fmt: skip
         with torch.inference_mode() if torch is not None else nullcontext():
             found += make(rng, torch, quick)

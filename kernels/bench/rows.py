@@ -110,6 +110,33 @@ def conv_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row
             yield row
 
 
+def cold_conv_row(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row]:
+    """The fp32 convolution of two frames with a megabyte of something else read before each call.
+
+    Called again and again it finds most of its weights in the second cache, since it passes over
+    them to and fro; between other layers it finds fewer.
+    """
+    C, k, T = 512, 3, 2
+    weight = floats(rng, C, C, k) / np.float32(np.sqrt(C * k))
+    x, other = floats(rng, 1, T, C), np.ones(1 << 17)
+    packed = conv.pack(weight)
+    right = close(
+        "conv", conv.step(packed, conv.fresh(packed), x), conv_reference.causal(x, weight)
+    )
+    state, out = conv.fresh(packed), np.empty((1, T, C), np.float32)
+    actions: dict[str, Action] = {
+        "ours": lambda: (other.sum(), conv.step(packed, state, x, out=out)),
+        "other": other.sum,
+    }
+    session = conv_session(weight, np.ascontiguousarray(np.pad(x, ((0, 0), (2, 0), (0, 0))).mT))
+    if session is not None:
+        actions["onnxruntime"] = lambda: (other.sum(), session())
+    us = least(actions, quick)
+    alone = {name: us[name] - us["other"] for name in actions if name != "other"}
+    yield made("conv float32", f"{C} -> {C}, k {k}, {T} frames, 1 MB read between calls", alone, 1,
+               "step", right)  # fmt: skip
+
+
 def attention_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row]:
     """One token over a full ring, against the product alone in torch."""
     window, H, W, total = 250, 8, 64, 300

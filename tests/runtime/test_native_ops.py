@@ -63,6 +63,15 @@ def test_leaky_and_clip() -> None:
     side_by_side(ends((4, 33), lambda s: s("Clip", "x", low, high)))
 
 
+def test_rounding_to_even_and_of_numbers_without_fractions(isa: str) -> None:
+    halves = np.float32(np.arange(-66, 66).reshape(4, 33)) / np.float32(2)
+    large = np.float32(2.0) ** np.float32(np.arange(20, 152).reshape(4, 33) % 100)
+    for held in (halves, -halves, large, -large - np.float32(1)):
+        side_by_side(
+            ends((4, 33), lambda s, h=held: s("Round", s("Add", s("Mul", "x", np.float32(0)), h)))
+        )
+
+
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Min", "Max"])
 @pytest.mark.parametrize("shape", [(4, 33), (1, 33), (4, 1), (33,), ()])
 def test_two_operands_and_a_constant_of_any_shape(op: str, shape: tuple[int, ...]) -> None:

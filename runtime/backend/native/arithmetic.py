@@ -19,7 +19,7 @@ _TWO = {
 _ONE = {
     "Neg": Map.NEG, "Abs": Map.ABS, "Sqrt": Map.SQRT, "Reciprocal": Map.RECIPROCAL,
     "Exp": Map.EXP, "Log": Map.LOG, "Sigmoid": Map.SIGMOID, "Tanh": Map.TANH, "Relu": Map.RELU,
-    "LeakyRelu": Map.LEAKY, "Gelu": Map.GELU,
+    "LeakyRelu": Map.LEAKY, "Gelu": Map.GELU, "Round": Map.ROUND,
 }  # fmt: skip
 _FOLDS = {
     Map.ADD: np.add, Map.SUB: np.subtract, Map.MUL: np.multiply, Map.DIV: np.divide,

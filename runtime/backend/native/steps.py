@@ -29,16 +29,17 @@ class Map(IntEnum):
     SILU = 12
     GELU = 13
     CLIP = 14
-    QUANTISE_U8 = 15
-    QUANTISE_I8 = 16
-    DEQUANTISE = 17
-    ADD = 18
-    SUB = 19
-    MUL = 20
-    DIV = 21
-    LEAST = 22
-    MOST = 23
-    POW = 24
+    ROUND = 15
+    QUANTISE_U8 = 16
+    QUANTISE_I8 = 17
+    DEQUANTISE = 18
+    ADD = 19
+    SUB = 20
+    MUL = 21
+    DIV = 22
+    LEAST = 23
+    MOST = 24
+    POW = 25
 
 
 class Act(IntEnum):
