@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "streaming": {"_core", "kernels", "runtime"},
 }
 HEAVY = {
-    "torch": {"kernels", "export", "runtime/backend/torch.py"},
+    "torch": {"kernels", "export", "runtime/backend/torch.py", "runtime/backend/torchgraph.py"},
     "triton": {"kernels"},
     "numba": {"kernels"},
     "onnxruntime": {
