@@ -91,14 +91,16 @@ def _decode(model: Model, options: Mapping[str, Any], live: bool) -> Task:
 
 
 def _separate(model: Model, options: Mapping[str, Any], live: bool) -> Task:
-    query = options.get("query") or ""
-    if not query.strip():
+    query, queries = options.get("query") or "", list(options.get("queries") or ())
+    if bool(query.strip()) == bool(queries):
         raise WireError(
-            'a separate task needs a query, such as "dog barking"', field="separate.query"
+            'a separate task needs a query, such as "dog barking", or else a list of queries',
+            field="separate.query",
         )
     return _load("separation.tasks", "SeparateTask")(
         model,
-        query,
+        queries or query,
+        stable=True,
         depth=float(options.get("depth", 1.0)),
         keep_alarms=bool(options.get("keep_alarms")),
         forgiving=live,

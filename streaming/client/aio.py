@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -103,9 +103,15 @@ class AsyncClient:
             if isinstance(response.body, Sound):
                 yield response.body
 
-    async def separate(self, source: Any, query: str, **settings: Any) -> AsyncIterator[Sound]:
-        """Yield what ``query`` names, out of the source."""
-        spec = m.TaskSpec("separate", model=settings.pop("model", ""), options={"query": query})
+    async def separate(
+        self, source: Any, query: str | Sequence[str], **settings: Any
+    ) -> AsyncIterator[Sound]:
+        """Yield what ``query`` names, out of the source; of several, by ``Sound.track``.
+
+        The tracks are called ``query0``, ``query1``, ... in the order of the queries.
+        """
+        asked = {"query": query} if isinstance(query, str) else {"queries": tuple(query)}
+        spec = m.TaskSpec("separate", model=settings.pop("model", ""), options=asked)
         async for response in self.run(source, spec, **settings):
             if isinstance(response.body, Sound):
                 yield response.body

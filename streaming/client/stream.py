@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -104,9 +104,14 @@ class Stream:
         """Send codec packets to a decode task."""
         await self._put(m.PacketsIn(tuple(packets), task), 0, len(packets))
 
-    async def query(self, text: str, task: str = "") -> None:
-        """Change what is separated from here on."""
-        await self._put(m.Query(text, task))
+    async def query(
+        self, text: str | Sequence[str] = "", task: str = "", *, depth: float | None = None
+    ) -> None:
+        """Change what is separated, or how much of it, from here on; a list for several tracks."""
+        if isinstance(text, str):
+            await self._put(m.Query(text, task, depth))
+        else:
+            await self._put(m.Query("", task, depth, tuple(text)))
 
     async def report_loss(self, lost: float, task: str = "") -> None:
         """Tell an encode task what the receiver lost."""

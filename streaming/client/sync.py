@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ossicle.streaming import messages as m
@@ -42,8 +42,8 @@ class Client:
         """Yield the source with its noise taken away."""
         return self._each(lambda: self._client.enhance(source, **settings))
 
-    def separate(self, source: Any, query: str, **settings: Any) -> Iterator[Sound]:
-        """Yield what ``query`` names, out of the source."""
+    def separate(self, source: Any, query: str | Sequence[str], **settings: Any) -> Iterator[Sound]:
+        """Yield what ``query`` names, out of the source; of several, by ``Sound.track``."""
         return self._each(lambda: self._client.separate(source, query, **settings))
 
     def encode(self, source: Any, kbps: float = 0.0, **settings: Any) -> Iterator[m.WirePacket]:

@@ -87,10 +87,12 @@ class PacketsIn(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A new target for a separate task."""
+    """A new target or depth for a separate task; what is not given stays as it was."""
 
-    text: str
+    text: str = ""
     task: str = ""
+    depth: float | None = None  # 0 (the input) to 1 (only what was asked for)
+    texts: tuple[str, ...] = ()  # instead of ``text``: one for each track of the task
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,14 +184,16 @@ class DecodeOptions(_message.Message):
     def __init__(self, layers: _Optional[int] = ..., delay_frames: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class SeparateOptions(_message.Message):
-    __slots__ = ("query", "depth", "keep_alarms")
+    __slots__ = ("query", "depth", "keep_alarms", "queries")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     KEEP_ALARMS_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
     query: str
     depth: float
     keep_alarms: bool
-    def __init__(self, query: _Optional[str] = ..., depth: _Optional[float] = ..., keep_alarms: bool = ...) -> None: ...
+    queries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, query: _Optional[str] = ..., depth: _Optional[float] = ..., keep_alarms: bool = ..., queries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EnhanceOptions(_message.Message):
     __slots__ = ("depth", "drop_alarms")
@@ -230,12 +232,16 @@ class Packet(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., start_sample: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("task", "text")
+    __slots__ = ("task", "text", "depth", "texts")
     TASK_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     task: str
     text: str
-    def __init__(self, task: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+    depth: float
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, task: _Optional[str] = ..., text: _Optional[str] = ..., depth: _Optional[float] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Marker(_message.Message):
     __slots__ = ("id", "client_ns", "sample")

@@ -142,11 +142,15 @@ class _AudioTask:
         wet = self._finish(state, fresh, dry, wet)
         for chunk in self._trimmer.trim(state.alignment, wet, self.input_format):
             events += [
-                AudioEvent(track, Chunk(chunk.samples[i : i + 1], chunk.start, chunk.format,
-                                        chunk.discont))
-                for i, track in enumerate(state.tracks)
+                AudioEvent(self._name(state, i),
+                           Chunk(chunk.samples[i : i + 1], chunk.start, chunk.format,
+                                 chunk.discont))
+                for i in range(len(state.tracks))
             ]  # fmt: skip
         return events
+
+    def _name(self, state: SeparationState, slot: int) -> str:
+        return state.tracks[slot]
 
     def _finish(
         self, state: SeparationState, fresh: Samples, dry: Samples, wet: Samples
@@ -170,6 +174,8 @@ class SeparateTask(_AudioTask):
         query: what to hear; a list gives one track each, in one pass over the shared layers.
         depth: 1 gives only what was asked for, 0 the input.
         keep_alarms: give alarms back whatever was asked for.
+        stable: call the tracks query0, query1, ... whatever they hold, for those behind who keep
+            something for each track; else each bears its query's text.
         forgiving: a change that cannot be made is told in a notice instead of raised, so that a
             listener's slip of the tongue does not end what is heard.
 
@@ -188,6 +194,7 @@ class SeparateTask(_AudioTask):
         depth: float = 1.0,
         keep_alarms: bool = False,
         book: QueryBook | None = None,
+        stable: bool = False,
         forgiving: bool = False,
     ) -> None:
         texts = [query] if isinstance(query, str) else list(query)
@@ -201,7 +208,8 @@ class SeparateTask(_AudioTask):
                 "use a bundle of task 'separate'"
             )
         self.book = book or QueryBook.of(model.bundle)
-        self.texts, self.depth, self.forgiving = tuple(texts), depth, forgiving
+        self.texts, self.depth = tuple(texts), depth
+        self.stable, self.forgiving = stable, forgiving
         self._resolve(texts, depth)
 
     @property
@@ -213,6 +221,9 @@ class SeparateTask(_AudioTask):
         """Return a fresh state."""
         tracks, conditions = self._resolve(self.texts, self.depth)
         return self._open(tracks, self.depth, conditions)
+
+    def _name(self, state: SeparationState, slot: int) -> str:
+        return f"query{slot}" if self.stable else state.tracks[slot]
 
     def update(self, state: SeparationState, options: Mapping[str, Any]) -> list[Event]:
         """Change ``query`` and ``depth`` from the next hop on; the model's memory stays.

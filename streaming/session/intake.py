@@ -51,9 +51,8 @@ class Intake:
                 session.outbox.grant(until)
             case m.Marker():
                 session.marks.send(request, session.inlet.position, session.branches.values())
-            case m.Query(text, task):
-                session.log("query", text)
-                self._one(task, "separate", "query").update({"query": text})
+            case m.Query():
+                self._query(request)
             case m.LossReport(lost, _, task):
                 self._one(task, "encode", "loss").update({"loss": min(1.0, max(0.0, lost))})
             case m.Acknowledge(number):
@@ -66,6 +65,16 @@ class Intake:
                     "a second config; it comes first and exactly once. Open another stream",
                     field="config",
                 )
+
+    def _query(self, query: m.Query) -> None:
+        """Change what a separate task gives: its targets, its depth, or both."""
+        lease = self._one(query.task, "separate", "query")
+        asked = list(query.texts) or query.text
+        changes: dict[str, Any] = {} if query.depth is None else {"depth": query.depth}
+        if asked or not changes:  # nothing at all is refused as an empty query is
+            changes["query"] = asked
+        self._session.log("query", "; ".join(query.texts) or query.text)
+        lease.update(changes)
 
     def _one(self, task: str, kind: str, field: str) -> Lease:
         """Return the lease of the task meant by name, or of the only one of its kind."""

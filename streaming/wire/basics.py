@@ -16,6 +16,7 @@ RUNGS = ("", "fewer_layers", "", "longer_interval", "bypass")  # by enum number
 U32 = 2**32 - 1
 MAX_NAME = 64
 MAX_QUERY = 1000
+MAX_QUERIES = 16
 
 
 def choice(names: tuple[Any, ...], number: int, field: str) -> Any:
@@ -42,6 +43,17 @@ def short(text: str, field: str, limit: int = MAX_NAME) -> str:
     if len(text) > limit:
         raise WireError(f"{field} of {len(text)} characters; at most {limit} allowed", field=field)
     return text
+
+
+def texts_of(texts: Any, field: str) -> tuple[str, ...]:
+    """Return several queries.
+
+    Raises:
+        WireError: more than any model takes at once, or one too long.
+    """
+    if len(texts) > MAX_QUERIES:
+        raise WireError(f"{field} has {len(texts)}; at most {MAX_QUERIES} allowed", field=field)
+    return tuple(short(text, f"{field}[{i}]", MAX_QUERY) for i, text in enumerate(texts))
 
 
 def ledger_to_pb(ledger: Ledger, post_us: int = 0) -> pb.Ledger:

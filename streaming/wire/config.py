@@ -15,6 +15,7 @@ from ossicle.streaming.wire.basics import (
     RUNGS,
     choice,
     short,
+    texts_of,
 )
 
 
@@ -26,6 +27,7 @@ def _options_from_pb(kind: str, options: Any) -> dict[str, Any]:
     }
     if kind == "separate":
         short(str(values["query"]), "query", MAX_QUERY)
+        texts_of(values["queries"], "queries")
     return values
 
 

@@ -10,13 +10,29 @@ from google.protobuf.message import DecodeError
 from ossicle.runtime.errors import WireError
 from ossicle.streaming import messages as m
 from ossicle.streaming.proto import ossicle_pb2 as pb
-from ossicle.streaming.wire.basics import MAX_QUERY, packets_from_pb, packets_to_pb, short
+from ossicle.streaming.wire.basics import (
+    MAX_QUERY,
+    packets_from_pb,
+    packets_to_pb,
+    short,
+    texts_of,
+)
 from ossicle.streaming.wire.config import config_from_pb, config_to_pb
+
+
+def _query_from_pb(query: pb.Query) -> m.Query:
+    return m.Query(
+        short(query.text, "query.text", MAX_QUERY),
+        short(query.task, "query.task"),
+        query.depth if query.HasField("depth") else None,
+        texts_of(query.texts, "query.texts"),
+    )
+
 
 _REQUEST_FROM: dict[str, Callable[[Any], m.Request]] = {
     "config": config_from_pb,
     "packets": lambda p: m.PacketsIn(packets_from_pb(p.packets), short(p.task, "packets.task")),
-    "query": lambda q: m.Query(short(q.text, "query.text", MAX_QUERY), short(q.task, "query")),
+    "query": _query_from_pb,
     "marker": lambda k: m.Marker(k.id, k.client_ns),
     "credit": lambda c: m.Credit(c.until_sample),
     "end": lambda _: m.End(),
@@ -69,8 +85,11 @@ def request_to_pb(request: m.Request) -> pb.StreamRequest:
             return pb.StreamRequest(config=config_to_pb(request))
         case m.PacketsIn(packets, task):
             return pb.StreamRequest(packets=pb.Packets(task=task, packets=packets_to_pb(packets)))
-        case m.Query(text, task):
-            return pb.StreamRequest(query=pb.Query(task=task, text=text))
+        case m.Query(text, task, depth, texts):
+            query = pb.Query(task=task, text=text, texts=texts)
+            if depth is not None:
+                query.depth = depth
+            return pb.StreamRequest(query=query)
         case m.Marker(id, client_ns):
             return pb.StreamRequest(marker=pb.Marker(id=id, client_ns=client_ns))
         case m.Credit(until):

@@ -55,7 +55,9 @@ requests = st.one_of(
     configs,
     st.builds(m.AudioIn, st.binary(max_size=99), st.none() | U63, U63),
     st.builds(m.PacketsIn, packets, names),
-    st.builds(m.Query, names, names),
+    st.builds(
+        m.Query, names, names, st.none() | st.floats(0, 1), st.lists(names, max_size=16).map(tuple)
+    ),
     st.builds(m.Marker, U63, U63),
     st.builds(m.Credit, U63),
     st.builds(m.LossReport, st.sampled_from([0.0, 0.5, 1.0]), st.just(2.0), names),
@@ -81,7 +83,13 @@ def test_a_request_comes_back_the_same(request: m.Request) -> None:
 def test_options_cross_and_unknown_ones_are_named() -> None:
     spec = m.TaskSpec("separate", options={"query": "dog", "depth": 0.0, "keep_alarms": True})
     task = wire.config_from_pb(wire.config_to_pb(m.Config(16_000, (spec,)))).tasks[0]
-    assert task.options == {"query": "dog", "depth": 0.0, "keep_alarms": True}
+    assert task.options == {"query": "dog", "depth": 0.0, "keep_alarms": True, "queries": ()}
+    several = m.TaskSpec("separate", options={"queries": ("dog", "not dog")})
+    task = wire.config_from_pb(wire.config_to_pb(m.Config(16_000, (several,)))).tasks[0]
+    assert task.options["queries"] == ("dog", "not dog")
+    many = m.TaskSpec("separate", options={"queries": ("dog",) * 17})
+    with pytest.raises(WireError, match="queries has 17; at most 16"):
+        wire.config_from_pb(wire.config_to_pb(m.Config(16_000, (many,))))
     bare = m.TaskSpec("separate", options={"query": "dog"})
     task = wire.config_from_pb(wire.config_to_pb(m.Config(16_000, (bare,)))).tasks[0]
     assert "depth" not in task.options

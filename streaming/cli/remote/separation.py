@@ -29,23 +29,19 @@ def separate_remote(
         raise AudioError(
             f"{len(queries)} queries but {len(outs)} files to write; give one for each"
         )
-    specs = [
-        m.TaskSpec("separate", f"query{i}", model, options={"query": q, **options})
-        for i, q in enumerate(queries)
-    ]
-    return _each_channel(remote, source, specs, outs)
+    asked = {"queries": tuple(queries)} if len(queries) > 1 else {"query": queries[0]}
+    spec = m.TaskSpec("separate", "", model, options={**asked, **options})
+    return _each_channel(remote, source, spec, outs)
 
 
 def enhance_remote(
     remote: Remote, source: str, out: str, options: dict[str, Any], model: str
 ) -> RemoteSummary:
     """Enhance a file; see ``separation.commands.enhance_file``."""
-    return _each_channel(remote, source, [m.TaskSpec("enhance", "", model, options=options)], [out])
+    return _each_channel(remote, source, m.TaskSpec("enhance", "", model, options=options), [out])
 
 
-def _each_channel(
-    remote: Remote, source: str, specs: list[m.TaskSpec], outs: list[str]
-) -> RemoteSummary:
+def _each_channel(remote: Remote, source: str, spec: m.TaskSpec, outs: list[str]) -> RemoteSummary:
     """Send every channel as a stream of its own, and write the tracks side by side."""
     from ossicle.streaming.codec.audiofile import open_sink, open_source
 
@@ -57,30 +53,34 @@ def _each_channel(
                 "without --server"
             )
         sinks = [stack.enter_context(open_sink(o, taken.rate_hz, taken.channels)) for o in outs]
-        return asyncio.run(_channels(remote, taken, specs, sinks))
+        return asyncio.run(_channels(remote, taken, spec, sinks))
+
+
+def _slot(track: str) -> int:
+    """The place of a track among those of its task: "query1" is the second, "speech" the only."""
+    digits = track.removeprefix("query")
+    return int(digits) if digits.isdigit() else 0
 
 
 async def _channels(
-    remote: Remote, taken: Any, specs: list[m.TaskSpec], sinks: list[Any]
+    remote: Remote, taken: Any, spec: m.TaskSpec, sinks: list[Any]
 ) -> RemoteSummary:
-    tracks = [spec.track for spec in specs]
-    ready: dict[str, list[Samples]] = {
-        track: [np.zeros((1, 0), np.float32)] * taken.channels for track in tracks
-    }
+    silence: Samples = np.zeros((1, 0), np.float32)
+    ready = [[silence] * taken.channels for _ in sinks]
 
     def drain() -> None:
-        for track, sink in zip(tracks, sinks, strict=True):
-            count = min(row.shape[1] for row in ready[track])
+        for slot, sink in enumerate(sinks):
+            count = min(row.shape[1] for row in ready[slot])
             if count:
-                sink.write(np.concatenate([row[:, :count] for row in ready[track]]))
-                ready[track] = [row[:, count:] for row in ready[track]]
+                sink.write(np.concatenate([row[:, :count] for row in ready[slot]]))
+                ready[slot] = [row[:, count:] for row in ready[slot]]
 
     async def listen(stream: Stream, channel: int) -> int:
         samples = 0
         async for response in stream:
             body = response.body
             if isinstance(body, Sound):
-                rows = ready[response.task]
+                rows = ready[_slot(body.track)]
                 rows[channel] = np.concatenate([rows[channel], body.samples[:1]], axis=1)
                 drain()
             elif isinstance(body, m.Ended):
@@ -89,7 +89,7 @@ async def _channels(
 
     async with remote.connect() as client:
         streams = [
-            client.stream(*specs, rate_hz=taken.rate_hz, live=False) for _ in range(taken.channels)
+            client.stream(spec, rate_hz=taken.rate_hz, live=False) for _ in range(taken.channels)
         ]
         for stream in streams:
             await stream.opened()

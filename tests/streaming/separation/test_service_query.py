@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,95 @@ async def test_a_live_listener_is_told_and_hears_on(client: AsyncClient) -> None
     assert "nearest" in notices[0].text
     assert notices[1].text == "rain"
     assert isinstance(answers[-1], m.Ended)
+
+
+async def test_several_queries_are_one_task_and_one_pass(
+    client: AsyncClient, separator: Model
+) -> None:
+    x, asked = scene(1.6), ("speech", "not speech", "speech")
+    spec = m.TaskSpec("separate", options={"queries": asked})
+    async with client.stream(spec, rate_hz=RATE, live=False) as stream:
+        await stream.send(x[:CHANGE])
+        await stream.query(["rain", "speech", "alarms"])
+        await stream.send(x[CHANGE:])
+        await stream.end()
+        answers = [response async for response in stream]
+    (hops,) = hops_of(answers)
+    assert hops * separator.manifest.hop < 1.1 * len(x)
+    then = ("rain", "speech", "alarms")
+    for slot, (first, second) in enumerate(zip(asked, then, strict=True)):
+        got = track_of(answers, f"query{slot}")
+        own = in_process(separator, x, first, {"query": second})
+        np.testing.assert_allclose(got, own, atol=2e-5)
+
+
+def hops_of(answers: list[m.Response]) -> list[int]:
+    """The hops that each task of a stream was stepped for."""
+    ended = next(r.body for r in answers if isinstance(r.body, m.Ended))
+    return [totals.hops for totals in ended.tasks]
+
+
+def track_of(answers: list[m.Response], name: str) -> Signal:
+    """One track's samples in a row, each beginning where the one before ended."""
+    sounds = [r.body for r in answers if isinstance(r.body, Sound) and r.body.track == name]
+    for a, b in pairwise(sounds):
+        assert a.stop_sample == b.start_sample
+    return np.concatenate([s.samples[0] for s in sounds])
+
+
+async def test_depth_alone_can_be_changed(client: AsyncClient, separator: Model) -> None:
+    x = scene(1.6)
+    spec = m.TaskSpec("separate", options={"query": "rain"})
+    async with client.stream(spec, rate_hz=RATE, live=False) as stream:
+        await stream.send(x[:CHANGE])
+        await stream.query(depth=0.25)
+        await stream.send(x[CHANGE:])
+        await stream.end()
+        got = sound([response async for response in stream])
+    np.testing.assert_allclose(got, in_process(separator, x, "rain", {"depth": 0.25}), atol=2e-5)
+    after = CHANGE + separator.manifest.hop
+    assert error_db(got[after:], x[after:]) < -2.0
+
+
+@pytest.mark.parametrize("change", [{"depth": 1.5}, {"depth": float("nan")}, {"text": ""}])
+async def test_a_change_out_of_range_is_refused(
+    client: AsyncClient, change: dict[str, Any]
+) -> None:
+    spec = m.TaskSpec("separate", options={"query": "rain"})
+
+    async def changed() -> None:
+        async with client.stream(spec, rate_hz=RATE, live=False) as stream:
+            await stream.query(**change)
+            await stream.send(scene(0.5))
+            await stream.end()
+            async for _ in stream:
+                pass
+
+    with pytest.raises(OssicleError, match=r"depth is|is empty"):
+        await changed()
+
+
+async def test_a_change_at_another_rate_stays_in_line(client: AsyncClient) -> None:
+    """The track keeps its name, and with it the state of the way back to the client's rate."""
+    rate = 48_000
+    x = np.repeat(scene(1.6), 3)
+    spec = m.TaskSpec("separate", options={"query": "not rain", "depth": 0.0})
+    async with client.stream(spec, rate_hz=rate, live=False) as stream:
+        await stream.send(x[:rate])
+        await stream.query("speech")
+        await stream.send(x[rate:])
+        await stream.end()
+        got = track_of([response async for response in stream], "query0")
+    assert got.shape == x.shape  # at depth 0 the input comes back, whatever is asked
+    low = np.fft.rfft(got - x)[: len(x) // 2 * 6000 // (rate // 2)]
+    assert np.abs(low).max() < 0.02 * np.abs(np.fft.rfft(x)).max()
+
+
+async def test_a_query_and_a_list_of_them_are_not_both_taken(client: AsyncClient) -> None:
+    spec = m.TaskSpec("separate", options={"query": "rain", "queries": ("speech",)})
+    stream = client.stream(spec, rate_hz=RATE, live=False)
+    try:
+        with pytest.raises(OssicleError, match="or else a list"):
+            await stream.opened()
+    finally:
+        await stream.close()
