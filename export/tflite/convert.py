@@ -38,12 +38,14 @@ def convert(
     *,
     quantised: bool = False,
     eight_bits: bool = True,
+    grids: bool = False,
 ) -> StepWriter:
     """Get the step that makes ``outputs`` of ``inputs``; only what they need is converted.
 
     ``quantised`` keeps int8 regions as QDQ. ``eight_bits`` rounds float values next to int8 weights
-    as TFLite does; without it those layers run in floats, several times faster. Raises
-    ``ExportError`` naming every operator that has no counterpart here.
+    as TFLite does; without it those layers run in floats, several times faster. ``grids`` keeps
+    int8 regions as floats that are rounded where TFLite rounds; without it and ``quantised`` they
+    are not. Raises ``ExportError`` naming every operator that has no counterpart here.
     """
     graph = model.subgraphs[subgraph]
     needed = _needed(graph, {f.tensor for f in inputs}, {f.tensor for f in outputs})
@@ -54,7 +56,7 @@ def convert(
             f"{', '.join(sorted(CONVERSIONS))} are known"
         )
     try:
-        return _walked(Walk(graph, name, quantised, eight_bits), needed, inputs, outputs)
+        return _walked(Walk(graph, name, quantised, eight_bits, grids), needed, inputs, outputs)
     except (LookupError, ArithmeticError, ValueError, TypeError, AttributeError) as err:
         raise ExportError(
             f"{name}: the TFLite graph contradicts itself ({type(err).__name__}: {err}); the file "

@@ -18,6 +18,10 @@ def _quantize(w: Walk, op: Operator) -> None:
     ):
         rank = len(grid.shape)
         axis = axis_in_onnx(w.join_axis[op.inputs[0]], rank)
+        if w.rounded(op.outputs[0]):
+            w.values[op.outputs[0]] = w.real(op.inputs[0])
+            w.on_grid[w.values[op.outputs[0]]] = w.on(op.outputs[0])
+            return
         bytes_ = [w.stored_values[part] for part in parts]
         w.values[op.outputs[0]] = w.out.concat(*bytes_, axis=axis)
         return
@@ -33,17 +37,23 @@ def _dequantize(w: Walk, op: Operator) -> None:
         if w.stored(op.inputs[0]):
             w.bytes[op.outputs[0]] = op.inputs[0]
             w.stored_values[op.outputs[0]] = w.values[op.inputs[0]]
+        elif w.rounded(op.inputs[0]):
+            w.bytes[op.outputs[0]] = op.inputs[0]
 
 
 @converts("LEAKY_RELU")
 def _leaky_relu(w: Walk, op: Operator) -> None:
     alpha = float(op.options["alpha"])
     source, result = op.inputs[0], op.outputs[0]
-    if not (w.stored(source) and w.stored(result)):
+    both = all(w.stored(i) or w.rounded(i) for i in (source, result))
+    if not both:
         w.give(op, w.out.node("LeakyRelu", w.real(source), alpha=alpha))
         return
     ratio = only(w.tensor(source)) / only(w.tensor(result))
     slope, alpha = _xnnpack_slopes(ratio, alpha)
+    if w.rounded(source):
+        w.give(op, w.out.node("LeakyRelu", w.real(source), alpha=alpha), slope / ratio)
+        return
     scale = w.out.weight(np.float32(slope * only(w.tensor(result))))
     zero = w.scale(source)[1]
     value = w.out.node("DequantizeLinear", w.values[source], scale, zero)

@@ -27,6 +27,8 @@ def _transpose_conv(w: Walk, op: Operator) -> None:
     outputs = [o.outputs[0] for o in group]
     if w.stored(outputs[0]):
         value = _rounded_per_channel(w, value, outputs)
+    elif w.rounded(outputs[0]):
+        value = w.hold(value, outputs)
     count = len(group)
     parts = w.out.nodes("Split", value, outputs=count, axis=1, num_outputs=count)
     for output, part in zip(outputs, parts, strict=True):

@@ -21,8 +21,10 @@ def _read_variable(w: Walk, op: Operator) -> None:
     shape = channels_first_shape(w.tensor(index).shape)[1:]
     name = _plain(w.handles[op.inputs[0]])
     grid = _grid_of_state(w, index)
-    if grid is None:
+    if grid is None or not w.quantised:
         w.values[index] = w.out.state(name, shape)
+        if grid is not None:
+            w.bytes[index] = grid
         return
     zero = np.uint8(int(grid_of(w.tensor(grid)).zero[0]) + 128)
     init = f"{name}.npy"
@@ -40,7 +42,7 @@ def _grid_of_state(w: Walk, index: int) -> int | None:
     one scale and zero point.
     """
     readers = [op for op in w.graph.operators if index in op.inputs]
-    if not w.quantised or [op.kind for op in readers] != ["CONCATENATION"]:
+    if not (w.quantised or w.grids) or [op.kind for op in readers] != ["CONCATENATION"]:
         return None
     after = [op for op in w.graph.operators if readers[0].outputs[0] in op.inputs]
     if [op.kind for op in after] != ["QUANTIZE"]:
