@@ -20,7 +20,7 @@ ECHO = "benchmarks.Echo"
 def serve_model(model: str) -> None:
     """Serve ``model``; print the port and the engine's thread."""
     from ossicle.streaming.server.config import Settings
-    from ossicle.streaming.server.run import serve
+    from ossicle.streaming.server.run import run
 
     given = os.environ.get("OSSICLE_MAX_LOAD")  # as `ossicle serve` takes it
     limits = {"max_load": float(given)} if given else {}
@@ -31,7 +31,7 @@ def serve_model(model: str) -> None:
     def ready(server: Any) -> None:
         say(server.port, server._own._thread.native_id)
 
-    asyncio.run(serve(settings, ready))
+    run(settings, ready)
 
 
 async def echo() -> None:

@@ -39,6 +39,16 @@ def build(spec: TaskSpec, model: Model, live: bool) -> Task:
     Raises:
         WireError: the bundle is for something else, or an option is out of range.
     """
+    check_kind(spec, model)
+    return _BUILDERS[spec.kind](model, spec.options, live)
+
+
+def check_kind(spec: TaskSpec, model: Model) -> None:
+    """Refuse a bundle that is for something else.
+
+    Raises:
+        WireError: with what it does.
+    """
     offered = TASK_OF_BUNDLE.get(model.manifest.task, ())
     if spec.kind not in offered:
         raise WireError(
@@ -46,7 +56,6 @@ def build(spec: TaskSpec, model: Model, live: bool) -> Task:
             f"{spec.kind}; ListModels says which models do",
             field="config.tasks.model",
         )
-    return _BUILDERS[spec.kind](model, spec.options, live)
 
 
 def _caption(model: Model, options: Mapping[str, Any], live: bool) -> Task:
@@ -130,6 +139,46 @@ def _load(module: str, name: str) -> Callable[..., Task]:
     return getattr(importlib.import_module(f"ossicle.streaming.{module}"), name)  # type: ignore[no-any-return]
 
 
+RUNGS_OF = {
+    "caption": ("longer_interval", "smaller_model"),
+    "encode": ("fewer_layers",),
+    "decode": ("fewer_layers",),
+    "separate": ("smaller_model", "bypass"),
+    "enhance": ("smaller_model", "bypass"),
+}
+
+
+def check_ladder(spec: TaskSpec) -> None:
+    """Refuse a rung that means nothing to this kind of task.
+
+    Raises:
+        WireError: with those that do.
+    """
+    for rung in spec.ladder:
+        if rung.kind not in RUNGS_OF[spec.kind]:
+            raise WireError(
+                f"a {spec.kind} task has no ladder step {rung.kind or 'without a kind'!r}; "
+                f"{', '.join(RUNGS_OF[spec.kind])} can be taken",
+                field="config.tasks.ladder",
+            )
+
+
+def check_smaller(spec: TaskSpec, model: Model, smaller: Model) -> None:
+    """Refuse a rung to a bundle that a running task cannot go over to: audio has to fit both.
+
+    Raises:
+        WireError: it does something else, or takes another rate.
+    """
+    mine, other = model.manifest, smaller.manifest
+    check_kind(spec, smaller)
+    if (mine.sample_rate_hz, mine.channels) != (other.sample_rate_hz, other.channels):
+        raise WireError(
+            f"{model.name} takes {mine.sample_rate_hz} Hz x {mine.channels}, {smaller.name} "
+            f"{other.sample_rate_hz} Hz x {other.channels}; a smaller model must take the same",
+            field="config.tasks.ladder",
+        )
+
+
 def ladder_options(rungs: tuple[Rung, ...]) -> tuple[Mapping[str, Any], ...]:
     """Return a ladder as the options that the engine applies, rung by rung.
 
@@ -144,12 +193,15 @@ def _rung(rung: Rung) -> Mapping[str, Any]:
         case "fewer_layers" if rung.value > 0:
             return {"layers": rung.value}
         case "longer_interval" if rung.value > 0:
-            return {"interval_ms": rung.value}
+            return {}  # nothing for the engine to change: the outlet sees to it
         case "bypass":
             return {"bypass": True}
+        case "smaller_model" if rung.model:
+            return {}  # nothing for the engine to change: the session sees to the model
     raise WireError(
         f"ladder step {rung.kind or 'without a kind'} with value {rung.value} cannot be taken by a "
-        "running stream; fewer_layers, longer_interval (both with a value) and bypass can",
+        "running stream; fewer_layers and longer_interval (both with a value), smaller_model "
+        "(with a model) and bypass can",
         field="config.tasks.ladder",
     )
 

@@ -69,11 +69,8 @@ def serve(
     if print_config:
         print(to_toml(settings), end="")
         return
-    import asyncio
-
     from ossicle.streaming.server.logs import configure
-    from ossicle.streaming.server.run import Server
-    from ossicle.streaming.server.run import serve as run
+    from ossicle.streaming.server.run import Server, run
 
     configure(settings.log_level, settings.log_text)
 
@@ -90,7 +87,7 @@ def serve(
         )
         sys.stdout.flush()
 
-    asyncio.run(run(settings, ready))
+    run(settings, ready)
 
 
 def _pairs(given: list[str]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ PACES = ("live", "file")
 class Rung:
     """One step of the overload ladder; what ``value`` means depends on the kind."""
 
-    kind: str  # "fewer_layers" | "longer_interval" | "bypass"
+    kind: str  # "fewer_layers" | "smaller_model" | "longer_interval" | "bypass"
     value: int = 0
+    model: str = ""  # of smaller_model: the bundle
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,22 +122,26 @@ class Task(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., latency_class: _Optional[_Union[LatencyClass, str]] = ..., deadline_ms: _Optional[int] = ..., ladder: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., caption: _Optional[_Union[CaptionOptions, _Mapping]] = ..., encode: _Optional[_Union[EncodeOptions, _Mapping]] = ..., decode: _Optional[_Union[DecodeOptions, _Mapping]] = ..., separate: _Optional[_Union[SeparateOptions, _Mapping]] = ..., enhance: _Optional[_Union[EnhanceOptions, _Mapping]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("kind", "value")
+    __slots__ = ("kind", "value", "model")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Step.Kind]
         FEWER_LAYERS: _ClassVar[Step.Kind]
+        SMALLER_MODEL: _ClassVar[Step.Kind]
         LONGER_INTERVAL: _ClassVar[Step.Kind]
         BYPASS: _ClassVar[Step.Kind]
     KIND_UNSPECIFIED: Step.Kind
     FEWER_LAYERS: Step.Kind
+    SMALLER_MODEL: Step.Kind
     LONGER_INTERVAL: Step.Kind
     BYPASS: Step.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     kind: Step.Kind
     value: int
-    def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., value: _Optional[int] = ...) -> None: ...
+    model: str
+    def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., value: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
 class CaptionOptions(_message.Message):
     __slots__ = ("finals_only", "min_score", "language", "no_heartbeat", "labels", "alerts_only", "style")

@@ -124,9 +124,7 @@ class _AudioTask:
             if hop.start != state.heard_to:
                 state.tail[:] = 0.0
         state.heard_to = hop.stop
-        fresh = hop.inputs[self.source]
-        joined = np.concatenate([state.tail, fresh], axis=1)
-        dry, state.tail = joined[:, : fresh.shape[1]], joined[:, fresh.shape[1] :]
+        fresh, dry = self._dry(state, hop)
         wet = np.concatenate([outputs[name] for name in self.sinks[: len(state.tracks)]])
         events: list[Event] = []
         over = np.repeat(dry, len(wet), axis=0)
@@ -139,7 +137,28 @@ class _AudioTask:
                 "the dry signal is heard until it has recovered", {"start": hop.start},
             ))  # fmt: skip
         wet = self._shadow.mix(state.shadow, over, wet)
-        wet = self._finish(state, fresh, dry, wet)
+        return events + self._heard(state, self._finish(state, fresh, dry, wet))
+
+    def bypass(self, state: SeparationState, hop: Hop) -> list[Event]:
+        """Give the input out as it came, as late as the model's output would; no model ran.
+
+        Once it runs again it is heard only when it has warmed up.
+        """
+        state.heard_to = hop.stop
+        fresh, dry = self._dry(state, hop)
+        self._shadow.restart(state.shadow)
+        over = np.repeat(dry, len(state.tracks), axis=0)
+        return self._heard(state, self._finish(state, fresh, dry, over))
+
+    def _dry(self, state: SeparationState, hop: Hop) -> tuple[Samples, Samples]:
+        """Return the hop's samples, and those that belong to the model's output for it."""
+        fresh: Samples = hop.inputs[self.source]
+        joined = np.concatenate([state.tail, fresh], axis=1)
+        dry, state.tail = joined[:, : fresh.shape[1]], joined[:, fresh.shape[1] :]
+        return fresh, dry
+
+    def _heard(self, state: SeparationState, wet: Samples) -> list[Event]:
+        events: list[Event] = []
         for chunk in self._trimmer.trim(state.alignment, wet, self.input_format):
             events += [
                 AudioEvent(self._name(state, i),

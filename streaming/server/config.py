@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_load: float = 0.75  # of the engine's thread that may be promised to streams
     message_us: float = 250.0  # what carrying one hop through gRPC costs; admission counts it
     gather_ms: float = 2.0  # waited for more streams to be ready, where budgets are 10 times that
+    pace_ms: float = 1.0  # between two looks at the sockets, where budgets are 10 times that
     max_message_bytes: int = 4 << 20  # of audio or packets in one message
     max_file_bytes: int = 64 << 20  # audio of one unary call
     bytes_per_second: int = 2 << 20  # of one live stream, averaged over 10 s; 0: no limit
@@ -87,8 +88,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for name in ("checkpoint_share", "max_load"):
             if not 0 < getattr(self, name) <= 1:
                 raise WireError(f"setting {name}: more than 0 and at most 1 expected")
-        if not 0 <= self.message_us <= 1e6 or not 0 <= self.gather_ms <= 1000:
-            raise WireError("settings message_us, gather_ms: 0 to one second expected")
+        if not 0 <= self.message_us <= 1e6:
+            raise WireError("setting message_us: 0 to one second expected")
+        for name in ("gather_ms", "pace_ms"):
+            if not 0 <= getattr(self, name) <= 1000:
+                raise WireError(f"setting {name}: 0 to one second expected")
 
 
 FIELDS = {f.name: f for f in msgspec.structs.fields(Settings)}

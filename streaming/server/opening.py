@@ -10,7 +10,8 @@ from typing import Any
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat
 from ossicle.runtime.budget import Budget, LatencyClass
-from ossicle.runtime.errors import WireError
+from ossicle.runtime.errors import QueryError, WireError
+from ossicle.runtime.model import Model
 from ossicle.runtime.task import Task
 from ossicle.streaming import messages as m
 from ossicle.streaming.failures import Closing, Denied
@@ -24,10 +25,17 @@ from ossicle.streaming.session.limits import Rate
 from ossicle.streaming.session.mailbox import Mailbox
 from ossicle.streaming.session.outbox import Outbox
 from ossicle.streaming.session.outlet import Outlet
-from ossicle.streaming.session.seam import Batch, StreamEngine
+from ossicle.streaming.session.seam import Batch, Lease, StreamEngine
 from ossicle.streaming.session.session import Session
 from ossicle.streaming.session.store import SnapshotStore, Token
-from ossicle.streaming.tasks import build, codec_facts, ladder_options, model_of
+from ossicle.streaming.tasks import (
+    build,
+    check_ladder,
+    check_smaller,
+    codec_facts,
+    ladder_options,
+    model_of,
+)
 
 
 @dataclass(slots=True)
@@ -68,6 +76,7 @@ class Opener:
                 self._checkpoints(config, caller, name, token, inlet.position),
                 self.settings.drift_notice_ppm,
                 self.settings.log_text,
+                lambda branch, name: self._reopen(session, branch, name),
             )
             for branch, task, side in branches:
                 self._lease(session, branch, task, side)
@@ -85,11 +94,14 @@ class Opener:
     def _branch(
         self, spec: m.TaskSpec, config: m.Config, caller: Caller, outbox: Outbox, side: Any
     ) -> tuple[Branch, Task, Any]:
-        name = model_of(spec)
-        if not caller.grant.allows_model(name):
-            raise Denied(f"the token does not allow model {name}", known=True)
-        model = self.engine.model(name)
-        task = build(spec, model, config.pace == "live")
+        name, left = model_of(spec), snapshot.load(side[1]) if side else None
+        model = self._allowed(name, caller)
+        check_ladder(spec)
+        for rung in spec.ladder:
+            if rung.kind == "smaller_model" and rung.model:
+                check_smaller(spec, model, self._allowed(rung.model, caller))
+        now = str((left or {}).get("model") or name)  # a stream resumes on the model it had
+        task = build(spec, model if now == name else self._allowed(now, caller), _live(config))
         manifest = model.manifest
         fitting = LatencyClass.fitting(1000 * task.latency / manifest.sample_rate_hz)
         started = m.TaskStarted(
@@ -114,31 +126,49 @@ class Opener:
             config.output_rate_hz or config.sample_rate_hz,
             config.output_encoding,
             outbox,
-            snapshot.load(side[1]) if side else None,
+            left,
             finals_only=bool(spec.options.get("finals_only")),
             heartbeats=not spec.options.get("no_heartbeat"),
         )
-        return Branch(spec, started, outlet), task, side
+        return Branch(spec, started, outlet, now), task, side
+
+    def _allowed(self, name: str, caller: Caller) -> Model:
+        if not caller.grant.allows_model(name):
+            raise Denied(f"the token does not allow model {name}", known=True)
+        return self.engine.model(name)
 
     def _lease(self, session: Session, branch: Branch, task: Task, side: Any) -> None:
+        if self.metrics is not None:
+            branch.outlet.on_hop = self.metrics.hops(branch.spec.kind).add
+        branch.lease = self._open(session, branch, task, side)
+        drinks = task.input_format
+        if drinks is not None:
+            session.inlet.connect(AudioFormat(drinks.rate_hz, drinks.channels), branch.lease)
+
+    def _reopen(self, session: Session | None, branch: Branch, name: str) -> Lease:
+        """Return a lease of the same task on model ``name``."""
+        assert session is not None
+        model = self.engine.model(name)
+        try:
+            task = build(branch.spec, model, session.live)
+        except QueryError:  # what was asked for in between was refused, and the client was told
+            task = build(branch.first, model, session.live)
+        return self._open(session, branch, task, None)
+
+    def _open(self, session: Session, branch: Branch, task: Task, side: Any) -> Lease:
         spec, mailbox = branch.spec, self.mailbox
 
         def on_events(batch: Batch) -> None:
             mailbox.call(session.deliver, branch, batch)
 
-        if self.metrics is not None:
-            branch.outlet.on_hop = self.metrics.hops(spec.kind).add
-        branch.lease = self.engine.open(
+        return self.engine.open(
             task,
             Budget(spec.latency_class or LatencyClass.OFFLINE, spec.deadline_ms),
             on_events,
             live=session.live,
-            ladder=ladder_options(spec.ladder),
+            ladder=ladder_options(branch.rungs),
             restore=snapshot.load(side[0]) if side else None,
         )
-        drinks = task.input_format
-        if drinks is not None:
-            session.inlet.connect(AudioFormat(drinks.rate_hz, drinks.channels), branch.lease)
 
     def token(self, config: m.Config) -> Token | None:
         """Return what the config's resume token names; nothing without one.
@@ -222,6 +252,10 @@ def check_tasks(config: m.Config) -> None:
         raise WireError(
             f"two tasks of one name in {tracks}; give each its own", field="config.tasks.name"
         )
+
+
+def _live(config: m.Config) -> bool:
+    return config.pace == "live"
 
 
 def stream_limits(s: Settings) -> m.StreamLimits:

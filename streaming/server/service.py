@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
 from ossicle.runtime.errors import OssicleError, WireError
@@ -55,7 +56,8 @@ class Service:
             Mailbox(asyncio.get_running_loop()),
             metrics,
         )
-        self._watch = Watch(settings, self.sessions, store)
+        self._watch = Watch(settings, self.sessions, store, lambda: engine.figures().measured)
+        self._tightest: Callable[[float], None] = lambda _: None
         if metrics is not None:
             metrics.watch(self.status, engine.figures, self.traffic)
 
@@ -129,7 +131,8 @@ class Service:
     def _begin(self, session: Session, caller: Caller, token: Token | None) -> m.Started:
         key = session.checkpoints.stream if session.checkpoints else secrets.token_hex(16)
         self.sessions[key] = (session, caller)
-        session.on_ended = lambda _: (self.sessions.pop(key, None), None)[1]
+        session.on_ended = lambda _: self._ended(key)
+        self._tightest(self.tightest_ms())
         self.streams_total += 1
         log.info(
             "stream opened",
@@ -156,6 +159,19 @@ class Service:
             capacity_used=self.engine.figures().used,
             acknowledged_packets=session.intake.packets_in,
         )
+
+    def _ended(self, key: str) -> None:
+        self.sessions.pop(key, None)
+        self._tightest(self.tightest_ms())
+
+    def tightest_ms(self) -> float:
+        """Return the shortest time that any open stream was promised."""
+        return min((s.promised_ms for s, _ in self.sessions.values()), default=math.inf)
+
+    def on_tightest(self, told: Callable[[float], None]) -> None:
+        """Have ``told`` called with :meth:`tightest_ms` whenever a stream begins or ends."""
+        self._tightest = told
+        told(self.tightest_ms())
 
     def _count(self, session: Session, outcome: str) -> None:
         self.misses_total += sum(b.outlet.misses for b in session.branches.values())

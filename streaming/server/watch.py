@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ossicle.streaming.failures import Closing
 from ossicle.streaming.server.caller import Caller
@@ -15,6 +15,7 @@ from ossicle.streaming.session.store import SnapshotStore
 
 TICK_S = 0.25
 SWEEP_S = 10.0
+CALM_LOAD, CALM_S = 0.6, 3.0  # as long and as low as the engine's own ladder waits for a step up
 
 
 class Watch:
@@ -25,8 +26,11 @@ class Watch:
         settings: Settings,
         sessions: Mapping[str, tuple[Session, Caller]],
         store: SnapshotStore | None,
+        load: Callable[[], float],
     ) -> None:
         self._settings, self._sessions, self._store = settings, sessions, store
+        self._load = load
+        self._calm_s = 0.0  # since when the engine is
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -47,9 +51,23 @@ class Watch:
             now = time.monotonic()
             for session, caller in list(self._sessions.values()):
                 self._look(session, caller, now)
+            self._relieve(now)
             if self._store is not None and now - swept > SWEEP_S:
                 swept = now
                 await asyncio.to_thread(self._store.sweep)
+
+    def _relieve(self, now: float) -> None:
+        """Once the engine has been calm for long, give one stream its own model back."""
+        reduced = [
+            session
+            for session, _ in self._sessions.values()
+            if any(branch.reduced for branch in session.branches.values())
+        ]
+        if not reduced or self._load() >= CALM_LOAD:
+            self._calm_s = now
+        elif now - self._calm_s >= CALM_S:
+            self._calm_s = now
+            reduced[0].relieve()
 
     def _look(self, session: Session, caller: Caller, now: float) -> None:
         s = self._settings

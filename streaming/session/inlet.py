@@ -69,6 +69,11 @@ class Inlet:
                 branch.state = branch.resampler.open() if saved is None else saved
         branch.leases.append(lease)
 
+    def replace(self, old: Lease, new: Lease) -> None:
+        """Let ``new`` drink where ``old`` did."""
+        for branch in self._branches.values():
+            branch.leases = [new if lease is old else lease for lease in branch.leases]
+
     def place(self, start: int) -> None:
         """Check where audio says it belongs; a jump ahead is a gap at the client.
 

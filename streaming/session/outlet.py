@@ -29,6 +29,7 @@ from ossicle.streaming.messages import (
     TaskTotals,
     WirePacket,
 )
+from ossicle.streaming.session.numbering import Numbering
 from ossicle.streaming.session.outbox import Outbox
 from ossicle.streaming.session.stages import StageTimes
 
@@ -37,6 +38,9 @@ from ossicle.streaming.session.stages import StageTimes
 class _Track:
     resampler: Resampler | None
     state: Any
+
+
+COUNTERS = ("seq", "packets", "packet_bytes", "payload_bits")
 
 
 class Outlet:
@@ -70,13 +74,16 @@ class Outlet:
         self.packets = 0
         self.packet_bytes = 0
         self.payload_bits = 0
+        self.interval_ms = 0  # a caption changes at most so often; overload may set it
         self.reached = 0  # output samples so far, the end of the last one
         self.limit: int | None = None  # output samples in all, once the input has ended
         self.on_hop: Callable[[Ledger], None] | None = None
+        self.on_rung: Callable[[int, str], dict[str, str] | None] = lambda rung, why: {}
         self._tracks: dict[str, _Track] = {}
         self._restore = restore or {}
-        for name in ("seq", "packets", "packet_bytes", "payload_bits"):
+        for name in COUNTERS:
             setattr(self, name, self._restore.get(name, 0))
+        self._captions = Numbering(self._restore.get("captions"))
         self._stages = StageTimes()
         self._takers: dict[type, Callable[[Any, Ledger | None, int], None]] = {
             AudioEvent: self._sound,
@@ -118,13 +125,16 @@ class Outlet:
             8 * self.packet_bytes / per,
         )
 
-    def export_bytes(self) -> bytes:
-        """Return everything this side remembers, as snapshot bytes."""
+    def begin_anew(self) -> None:
+        """Another model has the task from here on: number its captions after those so far."""
+        self._captions.begin_anew()
+
+    def export_bytes(self, model: str = "") -> bytes:
+        """Return everything this side remembers, as snapshot bytes; ``model`` has the task."""
         tree = {
-            "seq": self.seq,
-            "packets": self.packets,
-            "packet_bytes": self.packet_bytes,
-            "payload_bits": self.payload_bits,
+            "model": model,
+            **{name: getattr(self, name) for name in COUNTERS},
+            "captions": self._captions.export(),
             "tracks": {
                 name: track.state for name, track in self._tracks.items() if track.resampler
             },
@@ -132,7 +142,9 @@ class Outlet:
         return snapshot.dump(tree)
 
     def _cue(self, event: CueEvent, ledger: Ledger | None, ready_ns: int) -> None:
-        cue = event.cue
+        cue = self._captions.take(event.cue, self.interval_ms)
+        if cue is None:
+            return
         if self._heartbeats if cue.is_heartbeat else cue.is_final or not self._finals_only:
             self._put(cue, ledger, ready_ns)
 
@@ -142,9 +154,17 @@ class Outlet:
         self._put(gap, ledger, ready_ns)
 
     def _notice(self, event: NoticeEvent, ledger: Ledger | None, ready_ns: int) -> None:
-        self.ladder_steps += event.kind == "ladder"
-        fields = {k: str(v) for k, v in event.fields.items()}
-        self._put(Notice(event.kind.upper(), event.text, fields), ledger, ready_ns)
+        text, fields = event.text, {k: str(v) for k, v in event.fields.items()}
+        if event.kind == "ladder":
+            self.ladder_steps += 1
+            why = text.partition(" (")[0]
+            changes = self.on_rung(int(event.fields["rung"]), why)
+            if changes is None:
+                return
+            if changes:
+                text = f"{why} ({', '.join(f'{k}={v}' for k, v in changes.items())})"
+                fields |= changes
+        self._put(Notice(event.kind.upper(), text, fields), ledger, ready_ns)
 
     def _client(self, sample: int) -> int:
         return sample * self.client_rate_hz // self.model_rate_hz

@@ -16,34 +16,28 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import Event, Task
 
 
-class Word(Event):
+class Word(Event, frozen=True):
     """Said about a stream in line with its events; never an answer of the task itself."""
 
-    __slots__ = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Mark(Word):
+class Mark(Word, frozen=True):
     """Everything pushed before :meth:`Lease.mark` has been answered."""
 
     tag: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Flushed(Word):
+class Flushed(Word, frozen=True):
     """The last event of a stream that was flushed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exported(Word):
+class Exported(Word, frozen=True):
     """The memory of a lease at this point of its events, as snapshot bytes."""
 
     tag: int  # of the request; one that came too late must not be taken for the next
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(Word):
+class Failed(Word, frozen=True, gc=True):  # an error's traceback may lead back to it
     """The engine gave this stream up; others go on."""
 
     error: Exception

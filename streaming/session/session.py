@@ -23,15 +23,16 @@ from ossicle.streaming.session.checkpoints import Checkpoints
 from ossicle.streaming.session.inlet import Inlet
 from ossicle.streaming.session.intake import Intake
 from ossicle.streaming.session.limits import Rate
-from ossicle.streaming.session.marks import Marks
+from ossicle.streaming.session.line import Line
 from ossicle.streaming.session.outbox import Outbox
 from ossicle.streaming.session.seam import Batch, Exported, Failed, Flushed, Mark, Word
+from ossicle.streaming.session.swap import Reopen
 
 log = logging.getLogger("ossicle.session")
 GRPC_BYTES = 5 + 9 + 52  # what a message costs beside itself: gRPC, HTTP/2 DATA, TCP/IP
 
 
-class Session:
+class Session(Line):
     """One stream. Made by the service, which opens its leases; used on one event loop only."""
 
     def __init__(
@@ -46,26 +47,25 @@ class Session:
         checkpoints: Checkpoints | None = None,
         drift_ppm: float = 50.0,
         log_text: bool = False,
+        reopen: Reopen | None = None,
     ) -> None:
-        self.name, self.config = name, config
-        self.inlet, self.outbox = inlet, outbox
-        self.branches = {b.spec.track: b for b in branches}
-        self.limits = limits
-        self.checkpoints = checkpoints
-        self.live = config.pace == "live"
-        self.log_text = log_text  # what is captioned and asked for may be written to the log
+        super().__init__(name, config, inlet, outbox, branches, limits, checkpoints, log_text)
         self.bytes_out = self.messages_out = 0
         self.checkpoints_saved = self.checkpoints_failed = 0
         self.failure: Exception | None = None  # what ended it badly
         self.waiting = False  # the client is held back by us, not idle
         self.warned = False  # that its time is nearly over
-        self.over = False
         self.opened_s = self.heard_s = time.monotonic()
         self.taking_since: float | None = None  # an answer is with the transport since then
         self.on_ended: Callable[[Session], None] = lambda _: None
-        self.marks, self.capture = Marks(), Capture()
-        self.intake = Intake(self, rate, drift_ppm)
+        self.capture = Capture()
+        self.intake = Intake(self, rate, drift_ppm, self.checkpoint, reopen)
         self._all_flushed = asyncio.Event()
+
+    @property
+    def promised_ms(self) -> float:
+        """The shortest time in which any of its tasks has to answer a hop."""
+        return min(b.promised_ms for b in self.branches.values())
 
     @property
     def ended(self) -> bool:
@@ -99,6 +99,8 @@ class Session:
                     self.outbox.put(answer)
             case Exported(tag, data):
                 self.capture.exported(branch, tag, data)
+            case Flushed() if branch.leaving is not None:
+                branch.leaving.set()
             case Flushed():
                 branch.outlet.finish()
                 branch.flushed = True
@@ -108,6 +110,12 @@ class Session:
                 self.fail(error)
                 return False
         return True
+
+    def relieve(self) -> None:
+        """There is headroom again: tasks that had to take a smaller model get theirs back."""
+        for branch in self.branches.values():
+            if branch.reduced:
+                branch.wanted, branch.why = branch.model, "headroom again"
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -129,6 +137,8 @@ class Session:
         for branch in self.branches.values():
             if branch.lease is not None:
                 branch.lease.close()
+            if branch.leaving is not None:
+                branch.leaving.set()
         self.inlet.close()
         self._all_flushed.set()
         self.capture.give_up()
@@ -183,21 +193,7 @@ class Session:
         self.outbox.put(m.Response(self.totals()))
         self.outbox.close()
 
-    def log(self, event: str, text: str) -> None:
-        """Write what is said in this stream to the log, where that is wanted."""
-        if self.log_text:
-            log.info(event, extra={"session": self.name, "text": text})
-
     # -- what is said about the stream ----------------------------------------------------------
-
-    def notice(self, kind: str, text: str, fields: dict[str, str] | None = None) -> None:
-        """Tell the client something."""
-        self.outbox.put(m.Response(m.Notice(kind, text, fields or {})))
-
-    def going_away(self, seconds: float, why: str) -> None:
-        """Announce that the connection will be closed, so that the client can move."""
-        text = f"the connection is closed in {seconds:g} s ({why}); reconnect to go on"
-        self.notice("GOING_AWAY", text, {"seconds": f"{seconds:g}", "reason": why})
 
     def totals(self) -> m.Ended:
         """Return the last answer as it stands now."""

@@ -12,7 +12,7 @@ from ossicle.streaming.proto import ossicle_pb2 as pb
 ENCODINGS = ("", *m.ENCODINGS)  # by enum number
 CLASSES: tuple[LatencyClass | None, ...] = (None, *LatencyClass)
 CLASS_NUMBER = {c: i for i, c in enumerate(CLASSES)}
-RUNGS = ("", "fewer_layers", "", "longer_interval", "bypass")  # by enum number
+RUNGS = ("", "fewer_layers", "smaller_model", "longer_interval", "bypass")  # by enum number
 U32 = 2**32 - 1
 MAX_NAME = 64
 MAX_QUERY = 1000

@@ -47,16 +47,21 @@ def _task_from_pb(task: pb.Task, index: int) -> m.TaskSpec:
         model=short(task.model, f"{at}.model", 256),
         latency_class=choice(CLASSES, task.latency_class, f"{at}.latency_class"),
         deadline_ms=float(task.deadline_ms) or None,
-        ladder=tuple(m.Rung(choice(RUNGS, s.kind, f"{at}.ladder"), s.value) for s in task.ladder),
+        ladder=tuple(_rung_from_pb(s, f"{at}.ladder") for s in task.ladder),
         options=_options_from_pb(kind, getattr(task, kind)),
     )
+
+
+def _rung_from_pb(step: pb.Step, at: str) -> m.Rung:
+    return m.Rung(choice(RUNGS, step.kind, at), step.value, short(step.model, at, 256))
 
 
 def _step_to_pb(rung: m.Rung) -> pb.Step:
     if rung.kind not in RUNGS:
         known = ", ".join(name for name in RUNGS if name)
         raise WireError(f"ladder step {rung.kind!r}; one of {known} expected", field="ladder")
-    return pb.Step(kind=RUNGS.index(rung.kind), value=rung.value)  # type: ignore[arg-type]
+    kind = RUNGS.index(rung.kind)
+    return pb.Step(kind=kind, value=rung.value, model=rung.model)  # type: ignore[arg-type]
 
 
 def _task_to_pb(spec: m.TaskSpec) -> pb.Task:
