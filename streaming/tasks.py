@@ -60,9 +60,11 @@ def check_kind(spec: TaskSpec, model: Model) -> None:
 
 def _caption(model: Model, options: Mapping[str, Any], live: bool) -> Task:
     given: dict[str, Any] = {"live": live}
-    for ours, theirs in (("min_score", "min_score"), ("language", "lang"), ("style", "style")):
-        if options.get(ours):
-            given[theirs] = options[ours]
+    for name in ("min_score", "style", "decoder"):
+        if options.get(name):
+            given[name] = options[name]
+    if options.get("language"):
+        given["lang"] = options["language"]
     given["alerts_only"] = bool(options.get("alerts_only"))
     given["labels"] = tuple(options.get("labels") or ())
     return _load("captions.task", "CaptionTask")(model.manifest, given)

@@ -121,6 +121,7 @@ def mic(
     alerts_only: AlertsOnly = False,
     lang: Lang = "en",
     style: Style = "brackets",
+    decoder: Decoder = "captioner-16k",
     model: Model = "",
     server: Server = "",
     token: Token = "",
@@ -137,6 +138,7 @@ def mic(
         "alerts_only": alerts_only,
         "language": lang,
         "style": style,
+        "decoder": decoder,
     }
     chosen: int | str | None = int(device) if device.isdigit() else device or None
     remote = Remote(server or "local", token, tls_ca, tls)

@@ -144,7 +144,7 @@ class Step(_message.Message):
     def __init__(self, kind: _Optional[_Union[Step.Kind, str]] = ..., value: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
 class CaptionOptions(_message.Message):
-    __slots__ = ("finals_only", "min_score", "language", "no_heartbeat", "labels", "alerts_only", "style")
+    __slots__ = ("finals_only", "min_score", "language", "no_heartbeat", "labels", "alerts_only", "style", "decoder")
     FINALS_ONLY_FIELD_NUMBER: _ClassVar[int]
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class CaptionOptions(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     ALERTS_ONLY_FIELD_NUMBER: _ClassVar[int]
     STYLE_FIELD_NUMBER: _ClassVar[int]
+    DECODER_FIELD_NUMBER: _ClassVar[int]
     finals_only: bool
     min_score: float
     language: str
@@ -159,7 +160,8 @@ class CaptionOptions(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     alerts_only: bool
     style: str
-    def __init__(self, finals_only: bool = ..., min_score: _Optional[float] = ..., language: _Optional[str] = ..., no_heartbeat: bool = ..., labels: _Optional[_Iterable[str]] = ..., alerts_only: bool = ..., style: _Optional[str] = ...) -> None: ...
+    decoder: str
+    def __init__(self, finals_only: bool = ..., min_score: _Optional[float] = ..., language: _Optional[str] = ..., no_heartbeat: bool = ..., labels: _Optional[_Iterable[str]] = ..., alerts_only: bool = ..., style: _Optional[str] = ..., decoder: _Optional[str] = ...) -> None: ...
 
 class EncodeOptions(_message.Message):
     __slots__ = ("kbps", "frames_per_packet", "dtx", "layers", "budget_ms", "wire")

@@ -96,6 +96,9 @@ class Opener:
     ) -> tuple[Branch, Task, Any]:
         name, left = model_of(spec), snapshot.load(side[1]) if side else None
         model = self._allowed(name, caller)
+        decoder = str(spec.options.get("decoder") or "none")
+        if decoder != "none" and not caller.grant.allows_model(decoder):
+            raise Denied(f"the token does not allow model {decoder}", known=True)
         check_ladder(spec)
         for rung in spec.ladder:
             if rung.kind == "smaller_model" and rung.model:

@@ -28,7 +28,19 @@ def _options_from_pb(kind: str, options: Any) -> dict[str, Any]:
     if kind == "separate":
         short(str(values["query"]), "query", MAX_QUERY)
         texts_of(values["queries"], "queries")
+    for name in ("language", "decoder") if kind == "caption" else ():
+        _no_place(str(values[name]), f"caption.{name}")
     return values
+
+
+def _no_place(name: str, field: str) -> None:
+    """Refuse a path: what lies on a server's disk is no client's business.
+
+    Raises:
+        WireError: it is one.
+    """
+    if "/" in short(name, field) or name.endswith((".toml", ".ossicle")):
+        raise WireError(f"{field} is {name!r}; a name that the server knows expected", field=field)
 
 
 def _task_from_pb(task: pb.Task, index: int) -> m.TaskSpec:

@@ -14,6 +14,7 @@ import pytest
 from streamtoys import RATE, ServerProcess, load_all, tones
 from typer.testing import CliRunner
 
+from ossicle.runtime.bundle import list_bundles
 from ossicle.runtime.model import Model
 from ossicle.streaming.cli.app import app, main
 from ossicle.streaming.cli.output import EXIT_CODES, exit_code
@@ -82,6 +83,29 @@ def test_caption_is_the_same_here_and_there(
         assert soundfile.info(wav).samplerate != RATE or any(cue["op"] == "OPEN" for cue in mine)
     else:
         assert here.read_bytes() == there.read_bytes()
+
+
+@pytest.mark.parametrize("decoder", ["none", "captioner-16k"])
+def test_sentences_are_worded_the_same_here_and_there(
+    wav: Path, server: str, paths: dict[str, str], tmp_path: Path, decoder: str, capsys: Any
+) -> None:
+    if decoder not in ("none", *list_bundles()):
+        pytest.skip("no built-in sentence decoder in this tree")
+    here, there = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    common = ["caption", str(wav), "--style", "sentence", "--decoder", decoder]
+    ossicle(*common, "-o", str(here), "-m", paths["tones"], capsys=capsys)
+    ossicle(*common, "-o", str(there), "-m", "tones", "--server", server, capsys=capsys)
+    mine = [strip(line) for line in here.read_text().splitlines()]
+    assert mine == [strip(line) for line in there.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("option", [("--decoder", "./captioner"), ("--lang", "/etc/own.toml")])
+def test_a_server_opens_no_place_that_a_client_names(
+    wav: Path, server: str, option: tuple[str, str], capsys: Any
+) -> None:
+    said = ossicle("caption", str(wav), "--style", "sentence", *option, "-f", "jsonl", "-m", "tones",
+                   "--server", server, code=2, capsys=capsys)  # fmt: skip
+    assert "a name that the server knows" in " ".join(said.split())
 
 
 def test_encode_and_decode_are_the_same_here_and_there(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ossicle.runtime.errors import AudioError, CaptionError
+from ossicle.runtime.errors import AudioError
 from ossicle.runtime.task import CueEvent
 from ossicle.streaming import messages as m
 from ossicle.streaming.captions.cue import Cue
@@ -33,8 +33,6 @@ def caption_remote(
     from ossicle.streaming.captions.sinks import Outlets, file_sink
     from ossicle.streaming.captions.source import read_audio
 
-    if options.decoder != DECODER:
-        raise CaptionError("--decoder works without --server only; a server words with its own")
     form = caption_format(None if out == "-" else out, format or None, options.lang)
     chunks = read_audio(source, rate_hz or None, channels, sys.stdin.buffer)
     sinks = Outlets({form: file_sink(form, sys.stdout.buffer if out == "-" else out)},
@@ -45,6 +43,7 @@ def caption_remote(
         "alerts_only": options.alerts_only,
         "language": options.lang,
         "style": options.style,
+        "decoder": options.decoder if options.decoder != DECODER else "",
     }
     spec = m.TaskSpec("caption", model=model, options=asked)
     tally = Tally()
