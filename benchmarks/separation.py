@@ -233,7 +233,7 @@ def costs(models: dict[str, Model], peers: Path | None, hops: int) -> dict[str, 
 
 def main() -> None:
     """Measure, then write JSON, Markdown and a plot."""
-    from benchmarks.separation_report import markdown, plot
+    from benchmarks.separation_report import imported_figures, markdown, plot
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -273,6 +273,10 @@ def main() -> None:
         machine.save("separation", results, place)
     if set(sections) - set(results):
         return
+    sources = {n: models[n].manifest.source for n in IMPORTED if n in models}
+    if sources and given.out == machine.RESULTS and not given.fast:
+        card = machine.RESULTS.parents[1] / "export" / "importers" / "enhancers.json"
+        card.write_text(json.dumps(imported_figures(results, sources), indent=1) + "\n")
     place.with_suffix(".md").write_text(markdown(results, machine.describe()))
     plot(results, place.with_suffix(".png"))
     print(place.with_suffix(".md").read_text())

@@ -40,6 +40,25 @@ def markdown(results: Mapping[str, Any], described: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def imported_figures(
+    results: Mapping[str, Any], sources: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """What the cards of imported enhancers say; ``sources`` names the files of each."""
+    kinds = {"alone": "", "behind the alarm guard": ", alarms kept"}
+    return {
+        name: {
+            "source": source,
+            "speech": {k: results["enhancement"][name + end] for k, end in kinds.items()},
+            "level_span_db": results["levels"][name]["span_db"],
+            "alarms": {
+                alarm: {how: row[f"{name}, {how}"] for how in ("bare", "guarded")}
+                for alarm, row in results["alarms"].items()
+            },
+        }
+        for name, source in sources.items()
+    }
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """A Markdown table and a blank line."""
     return [

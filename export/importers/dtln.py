@@ -17,6 +17,7 @@ import numpy as np
 
 from ossicle.export.graph import StepWriter
 from ossicle.export.importers.cells import gates_in_order, lstm_cell
+from ossicle.export.importers.enhancer_card import with_card
 from ossicle.export.importers.source import Array, Draft, Weights, folder_of, load_onnx, source_line
 from ossicle.runtime.errors import ExportError
 from ossicle.runtime.manifest import Manifest, Op, Program, ProgramInput, ProgramOutput
@@ -24,6 +25,11 @@ from ossicle.runtime.manifest import Manifest, Op, Program, ProgramInput, Progra
 FRAME, HOP, WIDTH, BINS, BASIS = 512, 128, 128, 257, 256
 LEVEL = {"target_dbfs": -26.0, "attack_hops": 12.0, "release_hops": 400.0, "max_gain_db": 40.0}
 UPSTREAM = "https://github.com/breizhn/DTLN"
+ABOUT = (
+    "DTLN (N. L. Westhausen and B. T. Meyer, Interspeech 2020): two LSTM masks in a row, trained by "
+    "its authors on the DNS challenge. `step` brings its input to the loudness that it was trained "
+    "at, and back; `as_published` does not."
+)
 
 
 def draft(path: Path) -> Draft:
@@ -52,7 +58,8 @@ def draft(path: Path) -> Draft:
         graphs={"magnitude": first.entry("magnitude.onnx"), "basis": second.entry("basis.onnx")},
         programs={"step": _levelled(_program()), "as_published": _program()},
     )
-    return Draft(manifest, {"magnitude.onnx": first.bytes(), "basis.onnx": second.bytes()})
+    files = {"magnitude.onnx": first.bytes(), "basis.onnx": second.bytes()}
+    return with_card(Draft(manifest, files), ABOUT)
 
 
 def _program() -> Program:

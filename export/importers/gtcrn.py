@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ossicle.export.graph import StepWriter
+from ossicle.export.importers.enhancer_card import with_card
 from ossicle.export.importers.gtcrn_blocks import (
     DILATIONS,
     HALF,
@@ -40,6 +41,10 @@ from ossicle.runtime.manifest import Manifest, Op, Program, ProgramInput, Progra
 
 N_FFT, HOP, BINS, BANDS, LOW = 512, 256, 257, 129, 65
 UPSTREAM = "https://github.com/Xiaobin-Rong/gtcrn"
+ABOUT = (
+    "GTCRN (X. Rong et al., ICASSP 2024): a small convolutional recurrent denoiser on ERB bands, "
+    "trained by its authors."
+)
 
 
 def draft(path: Path) -> Draft:
@@ -64,7 +69,7 @@ def draft(path: Path) -> Draft:
         graphs={"gtcrn": graph.entry("gtcrn.onnx")},
         programs={"step": _program()},
     )
-    return Draft(manifest, {"gtcrn.onnx": graph.bytes()})
+    return with_card(Draft(manifest, {"gtcrn.onnx": graph.bytes()}), ABOUT)
 
 
 def _program() -> Program:
