@@ -1,15 +1,14 @@
 """What the runtime itself costs: plumbing a hop, the engine over the bare model, snapshots, memory.
 
-``python -m benchmarks.runtime [--json PLACE]``
+``python -m benchmarks.runtime [--json PLACE] [--seconds S]``
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
-from benchmarks.machine import one_thread, save, summary, times_us
+from benchmarks.machine import one_thread, save, times_us
 
 one_thread()
 
@@ -17,17 +16,15 @@ import numpy as np  # noqa: E402 - after the thread counts are set
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from benchmarks.engine_cost import breakdown, engine_over_model  # noqa: E402
 from ossicle.runtime.audio import AudioFormat, Chunk  # noqa: E402
-from ossicle.runtime.budget import Budget  # noqa: E402
-from ossicle.runtime.bundle import list_bundles  # noqa: E402
-from ossicle.runtime.engine import Engine, EngineSettings  # noqa: E402
+from ossicle.runtime.bundle import Bundle, list_bundles  # noqa: E402
 from ossicle.runtime.framer import Framer  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
 from ossicle.runtime.snapshot import dump, load  # noqa: E402
 from ossicle.runtime.stage import Pipeline  # noqa: E402
-from ossicle.runtime.task import Event, Hop  # noqa: E402
 
-STREAMS = 32
+STEPPED = [name for name in list_bundles() if not name.startswith("captioner")]
 
 
 class Passing:
@@ -64,88 +61,6 @@ def plumbing() -> dict[str, Any]:
     return {"us_per_hop": times_us(hop, 20_000), "bar_us": 10}
 
 
-class Feed:
-    """A task with no work around the model, so that what is measured is the engine."""
-
-    kind, update, end = "bench", None, staticmethod(lambda state: [])
-
-    def __init__(self, model: Model, program: str, inputs: dict[str, Any]) -> None:
-        self.model, self.program, self.inputs = model.name, program, inputs
-        self.input_format = AudioFormat(model.manifest.sample_rate_hz, model.manifest.channels)
-        self.latency, self.hop = model.manifest.latency, model.manifest.hop
-        self.seen: list[Any] = []
-
-    def open(self) -> list[int]:
-        return [0]
-
-    def push(self, state: list[int], item: Chunk) -> list[Hop]:
-        return [Hop(self.inputs, item.start, item.stop)]
-
-    def take(self, state: list[int], hop: Hop, outputs: Any) -> list[Event]:
-        self.seen.append(outputs)
-        return []
-
-    def flush(self, state: list[int]) -> list[Hop]:
-        return []
-
-
-def engine_over_model(name: str, batching: str) -> dict[str, Any]:
-    """Ticks of 32 ready streams through the engine, against the same batch run bare."""
-    model = Model.load(name)
-    program = next(iter(model.manifest.programs))
-    line = model.manifest.programs[program]
-    rng = np.random.default_rng(0)
-    audio = (0.05 * rng.standard_normal((model.manifest.channels, model.manifest.hop))).astype("f4")
-    given = {
-        p.name: audio if p.kind == "audio" else np.zeros([abs(n) for n in p.shape], p.dtype)
-        for p in line.inputs
-    }
-    state = model.open(STREAMS, program)
-    batch = {k: np.stack([v] * STREAMS) for k, v in given.items()}
-    engine = Engine({model.name: model}, EngineSettings(max_streams=STREAMS, batching=batching,
-                                                        max_load=1.0))  # fmt: skip
-    tasks = [Feed(model, program, given) for _ in range(STREAMS)]
-    leases = [engine.open(task, Budget(), lambda e: None) for task in tasks]  # type: ignore[arg-type]
-    chunk = Chunk(audio, 0, tasks[0].input_format)
-    bare, through, ragged = [], [], []
-    for tick in range(230):
-        begin = time.perf_counter_ns()
-        expected = model.step(state, batch)
-        bare.append((time.perf_counter_ns() - begin) / 1e3)
-        begin = time.perf_counter_ns()
-        for lease in leases:
-            lease.push(chunk)
-        while engine.run_once():
-            pass
-        through.append((time.perf_counter_ns() - begin) / 1e3)
-        if tick == 20:
-            for task in tasks:
-                for key, value in task.seen[-1].items():
-                    np.testing.assert_allclose(value, expected[key][0], atol=1e-3)
-        for task in tasks:
-            task.seen.clear()
-    order = rng.permutation(STREAMS)
-    for _ in range(100):  # another half of the streams each time: memory must move
-        order = rng.permutation(STREAMS)
-        begin = time.perf_counter_ns()
-        for index in order[: STREAMS // 2]:
-            leases[index].push(chunk)
-        while engine.run_once():
-            pass
-        ragged.append((time.perf_counter_ns() - begin) / 1e3)
-    one, two = summary(bare[30:]), summary(through[30:])
-    return {
-        "model": name,
-        "batching": batching,
-        "streams": STREAMS,
-        "bare_us": one,
-        "engine_us": two,
-        "overhead": round(two["median"] / one["median"] - 1, 4),
-        "half_ready_us": summary(ragged),
-        "bar_overhead": 0.15,
-    }
-
-
 def snapshots_and_memory(name: str) -> dict[str, Any]:
     """What one stream remembers, and how long it takes to export and to read back."""
     model = Model.load(name)
@@ -165,29 +80,52 @@ def snapshots_and_memory(name: str) -> dict[str, Any]:
     return {**found, "bar_us": 1000}
 
 
+def engines(seconds: float) -> list[dict[str, Any]]:
+    """The engine over every program that it runs, on both backends; masked batches once a bundle.
+
+    A captioner's words are chosen inside its task, hop by hop of the tagger: no engine steps them.
+    """
+    trials = []
+    for name in STEPPED:
+        for backend in ("ort", "auto"):  # what load_model and what the service take by default
+            programs = list(Bundle.open(name).manifest.programs)
+            trials += [(name, program, backend, "compact") for program in programs]
+        trials.append((name, programs[0], "auto", "masked"))
+    return [engine_over_model(*trial, seconds) for trial in trials]
+
+
+def show(console: Console, results: dict[str, Any]) -> None:
+    """Print tables."""
+    console.print(f"plumbing, 5 stages: {results['plumbing']['us_per_hop']}")
+    table = Table("model", "program", "backend", "batching", "bare us", "engine us",
+                  "us a stream", "overhead", "of minima", "half ready us")  # fmt: skip
+    for row in results["engine"]:
+        table.add_row(row["model"], row["program"], row["backend"], row["batching"],
+                      f"{row['bare_us']['median']:.0f}", f"{row['engine_us']['median']:.0f}",
+                      f"{row['us_per_stream_hop']:.2f}", f"{100 * row['overhead']:.1f} %",
+                      f"{100 * row['overhead_of_minima']:.1f} %",
+                      f"{row['half_ready_us']['median']:.0f}")  # fmt: skip
+    console.print(table)
+    console.print(f"us a stream and hop, by part: {results['parts']}")
+    for row in results["streams"]:
+        console.print(row)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", default=None)
-    place = parser.parse_args().json
-    names = [n for n in list_bundles() if not n.startswith("captioner")]
-    engines = [engine_over_model(n, b) for n in names for b in ("compact", "masked")]
+    parser.add_argument("--seconds", type=float, default=1.5, help="for each engine, both ways")
+    asked = parser.parse_args()
     results = {
         "plumbing": plumbing(),
-        "engine": engines,
-        "streams": [snapshots_and_memory(n) for n in names],
+        "engine": engines(asked.seconds),
+        "parts": {n: breakdown(n, "step", "auto") for n in ("separate-16k", "sounds-16k-tiny")},
+        "streams": [snapshots_and_memory(n) for n in STEPPED],
     }
-    console = Console()
-    console.print(f"plumbing, 5 stages: {results['plumbing']['us_per_hop']}")  # type: ignore[index]
-    table = Table("model", "batching", "bare us", "engine us", "overhead", "half ready us")
-    for row in engines:
-        table.add_row(row["model"], row["batching"], str(row["bare_us"]["median"]),
-                      str(row["engine_us"]["median"]), f"{100 * row['overhead']:.1f} %",
-                      str(row["half_ready_us"]["median"]))  # fmt: skip
-    console.print(table)
-    for row in results["streams"]:
-        console.print(row)
-    console.print(f"written to {save('runtime', results, place)}")
+    console = Console(width=140)
+    show(console, results)
+    console.print(f"written to {save('runtime', results, asked.json)}")
 
 
 if __name__ == "__main__":

@@ -20,5 +20,6 @@ void bind_search(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_stream(py::module_& m);
 void bind_native(py::module_& m);
+void bind_rows(py::module_& m);
 
 }  // namespace ossicle

@@ -20,4 +20,5 @@ PYBIND11_MODULE(_core, m) {
   ossicle::bind_layers(m);
   ossicle::bind_stream(m);
   ossicle::bind_native(m);
+  ossicle::bind_rows(m);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -119,18 +120,18 @@ class Percentiles:
     """The last ``size`` values of one quantity, and their percentiles; old values fall out."""
 
     def __init__(self, size: int = 4096) -> None:
-        self._values = np.zeros(size, np.float64)
+        self._values: deque[float] = deque(maxlen=size)
         self.count = 0
 
     def add(self, value: float) -> None:
         """Record one value."""
-        self._values[self.count % len(self._values)] = value
+        self._values.append(value)
         self.count += 1
 
     def summary(self) -> dict[str, float]:
         """Return count, p50, p95, p99, p99.9 and max of what is held; zeros when empty."""
-        held = self._values[: min(self.count, len(self._values))]
-        if not len(held):
+        held = list(self._values)  # one step: another thread may be adding
+        if not held:
             return {"count": 0, "p50": 0.0, "p95": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
         p50, p95, p99, p999 = np.percentile(held, [50, 95, 99, 99.9])
         return {
@@ -139,5 +140,5 @@ class Percentiles:
             "p95": float(p95),
             "p99": float(p99),
             "p999": float(p999),
-            "max": float(held.max()),
+            "max": float(max(held)),
         }

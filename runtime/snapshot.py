@@ -2,7 +2,7 @@
 
 Layout: magic ``OSNP``, format version (u16), length of the header (u32), length of the arrays
 (u64), BLAKE2b-128 of what follows, a msgpack header, then the arrays' bytes one after another,
-each 64-byte aligned. Only plain values, arrays and dataclasses registered with :func:`record`
+each 64-byte aligned. Only plain values, arrays and classes registered with :func:`record`
 travel; reading constructs nothing else. Whoever needs to know who wrote a snapshot wraps it in a
 keyed digest (see the service's resume).
 """
@@ -37,22 +37,27 @@ _ALIGN = 64
 ClassT = TypeVar("ClassT", bound=type)
 _records: dict[str, type] = {}
 _names: dict[type, str] = {}
+_fields: dict[type, tuple[str, ...]] = {}
 
 
 def record(name: str) -> Callable[[ClassT], ClassT]:
-    """Class decorator: let this dataclass travel in snapshots as ``name``.
+    """Class decorator: let this dataclass or struct travel in snapshots as ``name``.
 
     Names are part of the format: keep them when the class moves.
     """
 
     def register(cls: ClassT) -> ClassT:
-        if not dataclasses.is_dataclass(cls):
+        if issubclass(cls, msgspec.Struct):
+            fields = cls.__struct_fields__
+        elif dataclasses.is_dataclass(cls):
+            fields = tuple(f.name for f in dataclasses.fields(cls) if f.init)
+        else:
             raise TypeError(f"{cls.__name__} is not a dataclass; put @record above @dataclass")
         known = _records.get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
             raise TypeError(f"snapshot record {name!r} is taken by {known.__qualname__}")
         _records[name] = cls
-        _names[cls] = name
+        _names[cls], _fields[cls] = name, fields
         return cls
 
     return register
@@ -140,9 +145,7 @@ def _plain(value: Any, arrays: list[NDArray[Any]], depth: int) -> Any:
             f"{type(value).__name__} cannot travel in a snapshot; register it with record()"
         )
     fields = {
-        f.name: _plain(getattr(value, f.name), arrays, depth + 1)
-        for f in dataclasses.fields(value)
-        if f.init
+        field: _plain(getattr(value, field), arrays, depth + 1) for field in _fields[type(value)]
     }
     return ["r", name, fields]
 
@@ -181,7 +184,7 @@ class _Reader:
             raise SnapshotError(
                 f"snapshot holds a {name!r}, which this program does not know; import its module"
             )
-        known = {f.name for f in dataclasses.fields(cls) if f.init}
+        known = set(_fields[cls])
         if set(fields) != known:
             differs = sorted(set(fields) ^ known)
             raise SnapshotError(f"snapshot of {name!r} differs from this release in {differs}")

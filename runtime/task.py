@@ -9,9 +9,9 @@ live streams.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +23,7 @@ Array = NDArray[Any]
 
 
 @snapshot.record("task.Hop")
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True, gc=False):
     """One hop's inputs for a model, without the batch axis, and its place at the model's rate."""
 
     inputs: Mapping[str, Array]
@@ -33,21 +32,18 @@ class Hop:
     discont: bool = False  # the model's memory is stale: step it from a fresh state
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that leaves a task."""
 
 
-@dataclass(frozen=True, slots=True)
-class AudioEvent(Event):
+class AudioEvent(Event, frozen=True):
     """Samples of a named track."""
 
     track: str
     chunk: Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class PacketEvent(Event):
+class PacketEvent(Event, frozen=True):
     """One codec packet and the samples it stands for."""
 
     packet: bytes
@@ -56,15 +52,13 @@ class PacketEvent(Event):
     payload_bits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CueEvent(Event):
+class CueEvent(Event, frozen=True):
     """A change of a caption; ``cue`` is an ``ossicle.streaming.captions.Cue``."""
 
     cue: Any
 
 
-@dataclass(frozen=True, slots=True)
-class GapEvent(Event):
+class GapEvent(Event, frozen=True):
     """Samples that were lost, and why."""
 
     start: int
@@ -72,13 +66,12 @@ class GapEvent(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoticeEvent(Event):
+class NoticeEvent(Event, frozen=True):
     """Something the listener should know: a ladder step, clock drift, a model in quarantine."""
 
     kind: str
     text: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -42,6 +42,7 @@ class Costs:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self._table: dict[tuple[str, str], dict[int, float]] = {}  # us
+        self._sizes: dict[str, list[int]] = {}
         self._hop_us: dict[tuple[str, str], float] = {}  # Python around the model, per stream
 
     def calibrate(self, model: Model, program: str) -> dict[int, float]:
@@ -69,8 +70,11 @@ class Costs:
 
     def buckets(self, model: Model) -> list[int]:
         """Return the batch sizes used for a model, smallest first; 1 is always one."""
-        sizes = [b for b in model.manifest.batch if b <= self.settings.max_batch]
-        return sizes if sizes and sizes[0] == 1 else [1, *sizes]
+        name = model.name
+        if name not in self._sizes:
+            sizes = [b for b in model.manifest.batch if b <= self.settings.max_batch]
+            self._sizes[name] = sizes if sizes and sizes[0] == 1 else [1, *sizes]
+        return self._sizes[name]
 
     def bucket(self, model: Model, rows: int) -> int:
         """Return the smallest bucket that holds ``rows``, or the largest there is."""

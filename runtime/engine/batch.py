@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.runtime.engine.slot import Slot
+from ossicle.runtime.errors import AudioError
 from ossicle.runtime.model import Model
+from ossicle.runtime.rows import write_rows
+from ossicle.runtime.task import Hop
 
 Array = NDArray[Any]
 
@@ -27,6 +30,8 @@ class BatchMemory:
         self.state = model.open(size, program)
         self.state.unset.clear()
         self.rows: list[Slot | None] = [None] * size
+        self._seated: list[Slot] = []  # by the last call of ``seat``, if nobody moved since
+        self._places: list[int] = []
         line = model.program(program)
         self._inputs = {
             given.name: np.zeros((size, *given.shape), given.dtype)
@@ -35,44 +40,45 @@ class BatchMemory:
         }
         self._loose = [g.name for g in line.inputs if g.kind != "condition" and -1 in g.shape]
 
-    def seat(self, slots: Sequence[Slot], keep: bool) -> list[int]:
+    def seat(self, slots: list[Slot], keep: bool) -> list[int]:
         """Bring the slots' memories into rows and return their row numbers.
 
         With ``keep``, streams that are here but not ready stay (masked batching); otherwise they
         are sent home.
         """
+        if slots == self._seated:
+            return self._places
         wanted = {id(slot) for slot in slots}
         if not keep:
             for slot in self.rows:
                 if slot is not None and id(slot) not in wanted:
                     send_home(slot)
         free = [row for row, slot in enumerate(self.rows) if slot is None]
+        free.reverse()
         places: list[int] = []
         for slot in slots:
             if slot.home is not None and slot.home[0] is self:
                 places.append(slot.home[1])
                 continue
-            send_home(slot)
             if not free:
                 victim = next(s for s in self.rows if s is not None and id(s) not in wanted)
                 assert victim.home is not None
                 free.append(victim.home[1])
                 send_home(victim)
-            row = free.pop(0)
-            for here, there in zip(self.state.rows(), slot.memory.rows(), strict=True):
-                here[row] = there[0]
-            self.rows[row], slot.home = slot, (self, row)
-            places.append(row)
+            self._settle(slot, free[-1])
+            places.append(free.pop())
+        self._seated, self._places = slots, places
         return places
 
-    def step(self, slots: Sequence[Slot], places: Sequence[int]) -> dict[str, Array]:
-        """Step the model once with the first ready hop of each slot; outputs ``[size, ...]``."""
-        for slot, row in zip(slots, places, strict=True):
-            for name, value in slot.ready[0].hop.inputs.items():
-                target = self._inputs.get(name)
-                if target is None:
-                    target = self.state.held[name]
-                target[row] = value
+    def step(self, hops: Sequence[Hop], places: list[int]) -> dict[str, Array]:
+        """Step the model once with the hops in their rows; outputs ``[size, ...]``.
+
+        Raises:
+            AudioError, TypeError, ValueError: a hop that no model would take.
+        """
+        for name, target in self._inputs.items():
+            write_rows(target, [hop.inputs[name] for hop in hops], places)
+        self._condition(hops, places)
         return self.model.step(self.state, self._inputs)
 
     def guard(self, places: Sequence[int]) -> list[tuple[int, list[Array]]]:
@@ -86,10 +92,40 @@ class BatchMemory:
             for here, before in zip(self.state.rows(), memory, strict=True):
                 here[row] = before
 
+    def vacate(self, row: int) -> None:
+        """Say that nobody lives in a row any more."""
+        self.rows[row] = None
+        self._seated = []
+
     @property
     def batchable(self) -> bool:
         """Whether every input has a fixed shape; otherwise streams run one by one."""
         return not self._loose
+
+    def _settle(self, slot: Slot, row: int) -> None:
+        """Bring a slot's memory from wherever it is into a free row."""
+        send_home(slot)
+        missing = slot.memory.unset - slot.ready[0].hop.inputs.keys()
+        if missing:  # a neighbour's values may stand in the row
+            raise AudioError(f"{self.model.name}: input {sorted(missing)} is missing")
+        for here, there in zip(self.state.rows(), slot.memory.rows(), strict=True):
+            here[row] = there[0]
+        self.rows[row], slot.home = slot, (self, row)
+
+    def _condition(self, hops: Sequence[Hop], places: list[int]) -> None:
+        """Hold the conditions that hops bring; most bring none, or all of them the same ones."""
+        fixed = self._inputs
+        if sum([len(hop.inputs) for hop in hops]) == len(fixed) * len(hops):
+            return
+        for name, target in self.state.held.items():
+            given = [hop.inputs.get(name) for hop in hops]
+            fresh = [(a, row) for a, row in zip(given, places, strict=True) if a is not None]
+            if fresh:
+                write_rows(target, [a for a, _ in fresh], [row for _, row in fresh])
+        known = fixed.keys() | self.state.held.keys()
+        for hop in hops:
+            if not hop.inputs.keys() <= known:
+                raise AudioError(f"{self.model.name} has no input {sorted(hop.inputs)}")
 
 
 def send_home(slot: Slot) -> None:
@@ -99,7 +135,8 @@ def send_home(slot: Slot) -> None:
     batch, row = slot.home
     for there, here in zip(slot.memory.rows(), batch.state.rows(), strict=True):
         there[0] = here[row]
-    batch.rows[row], slot.home = None, None
+    batch.vacate(row)
+    slot.home = None
     slot.memory.unset.clear()
 
 
@@ -107,4 +144,5 @@ def forget(slot: Slot) -> None:
     """Free a slot's row without keeping its memory."""
     if slot.home is not None:
         batch, row = slot.home
-        batch.rows[row], slot.home = None, None
+        batch.vacate(row)
+        slot.home = None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ossicle.runtime.audio import Chunk
@@ -33,44 +32,52 @@ class Inbox:
 
     A full inbox drops its oldest chunks and remembers the gap (``live``), or refuses the new one
     (otherwise), so that stale audio is never processed unannounced and a file loses nothing.
+    The lock is taken by hand: ``with`` costs as much again.
     """
+
+    __slots__ = (
+        "_held", "_items", "_lock", "_lost", "_mark", "dropped", "limit", "live", "waiting"
+    )  # fmt: skip
 
     def __init__(self, limit: int, live: bool) -> None:
         self.limit, self.live = limit, live
-        self._items: deque[tuple[Any, int]] = deque()
+        self._items: list[tuple[Any, int]] = []
         self._lock = threading.Lock()
         self._held = 0  # samples, or items that are no chunks
         self._lost: list[GapEvent] = []
         self._mark = False
         self.dropped = 0
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is anything to take."""
-        return bool(self._items or self._lost)
+        self.waiting = False  # whether there is anything to take
 
     def put(self, item: Any, arrival_ns: int) -> bool:
         """Add an item; return False if it was refused."""
-        size = _size(item)
-        with self._lock:
-            if size and self._held and self._held + size > self.limit:
+        size = item.length or 1 if type(item) is Chunk else _size(item)
+        lock = self._lock
+        lock.acquire()
+        try:
+            held = self._held
+            if held and size and held + size > self.limit:
                 if not self.live:
                     return False
-                while self._held and self._held + size > self.limit:
-                    self._drop()
+                held = self._make_room(size)
             if self._mark and isinstance(item, Chunk):
-                item, self._mark = replace(item, discont=True), False
+                item, self._mark = item.after_gap(), False
             self._items.append((item, arrival_ns))
-            self._held += size
+            self._held = held + size
+            self.waiting = True
+        finally:
+            lock.release()
         return True
 
     def take_all(self) -> tuple[list[GapEvent], list[tuple[Any, int]]]:
-        """Return the gaps since the last call and every waiting item."""
-        with self._lock:
-            lost, self._lost = self._lost, []
-            items = list(self._items)
-            self._items.clear()
-            self._held = 0
+        """Return the gaps since the last call and every waiting item with its arrival."""
+        lock = self._lock
+        lock.acquire()
+        lost, items = self._lost, self._items
+        self._items, self._held, self.waiting = [], 0, False
+        if lost:
+            self._lost = []
+        lock.release()
         return lost, items
 
     @property
@@ -78,23 +85,27 @@ class Inbox:
         """Samples that wait."""
         return self._held
 
+    def _make_room(self, size: int) -> int:
+        """Drop the oldest until ``size`` fits; return how many samples are still held."""
+        while self._held and self._held + size > self.limit:
+            self._drop()
+        return self._held
+
     def _drop(self) -> None:
-        kept = []  # what is no audio and no packet keeps its place
-        while not _size(self._items[0][0]):
-            kept.append(self._items.popleft())
-        item, _ = self._items.popleft()
+        # What is no audio and no packet keeps its place.
+        oldest = next(at for at, (item, _) in enumerate(self._items) if _size(item))
+        item, _ = self._items.pop(oldest)
         self._held -= _size(item)
-        self._items.extendleft(reversed(kept))
         if not isinstance(item, Chunk):
             return
         self.dropped += item.length
         if self._lost and self._lost[-1].stop == item.start:
-            self._lost[-1] = replace(self._lost[-1], stop=item.stop)
+            self._lost[-1] = GapEvent(self._lost[-1].start, item.stop, "backlog")
         else:
             self._lost.append(GapEvent(item.start, item.stop, "backlog"))
         for at, (head, arrival) in enumerate(self._items):
             if isinstance(head, Chunk):
-                self._items[at] = (replace(head, discont=True), arrival)
+                self._items[at] = (head.after_gap(), arrival)
                 return
         self._mark = True
 

@@ -39,7 +39,6 @@ class Engine:
         self.models = dict(models)
         self.settings = settings or EngineSettings()
         self.costs = Costs(self.settings)
-        self.clock: Callable[[], int] = time.monotonic_ns
         self._slots: list[Slot | None] = [None] * self.settings.max_streams
         self._generation = 0
         self._posted: list[Callable[[], None]] = []
@@ -48,7 +47,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._ladder = Ladder(self.settings)
-        self._rounds = Rounds(self.settings, self.costs, lambda: self.clock(), self._vacate)
+        self._rounds = Rounds(self.settings, self.costs, self._vacate)
+        self.clock = time.monotonic_ns
 
     # -- life -------------------------------------------------------------------------------
 
@@ -184,6 +184,15 @@ class Engine:
         }  # fmt: skip
 
     @property
+    def clock(self) -> Callable[[], int]:
+        """What tells the time, in ns; tests set their own."""
+        return self._rounds.clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], int]) -> None:
+        self._rounds.set_clock(clock)
+
+    @property
     def steps(self) -> int:
         """Batches that were run."""
         return self._rounds.steps
@@ -214,7 +223,7 @@ class Engine:
 
     def export_slot(self, slot: Slot, future: Future[dict[str, Any]]) -> None:
         """Answer ``future`` with the slot's whole memory; on the engine's thread only."""
-        self._rounds.take_in(slot, everything=True)
+        self._rounds.take_in([slot], everything=True)
         future.set_result(export_slot(slot))
 
     def _loop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ossicle.runtime.audio import Chunk, scrub
+from ossicle.runtime.audio import Chunk, scrubbed
 from ossicle.runtime.budget import Ledger
 from ossicle.runtime.engine.admission import Costs
 from ossicle.runtime.engine.batch import forget
@@ -14,7 +14,8 @@ from ossicle.runtime.engine.settings import EngineSettings
 from ossicle.runtime.engine.slot import Ready, Slot
 from ossicle.runtime.engine.stepper import Stepper, renew
 from ossicle.runtime.errors import BackendError, OssicleError
-from ossicle.runtime.task import Event, NoticeEvent
+from ossicle.runtime.rows import all_finite
+from ossicle.runtime.task import Event, Hop, NoticeEvent
 
 READY_HOPS = 4  # ready and waiting; more audio stays in the inbox
 NOTHING = Ledger()
@@ -23,45 +24,62 @@ NOTHING = Ledger()
 class Rounds:
     """Feeds the tasks, chooses and runs batches, delivers what came of them.
 
-    ``clock`` gives nanoseconds; ``vacate`` takes a slot out of the engine and says whether it was
-    still in. Used from one thread at a time.
+    ``vacate`` takes a slot out of the engine and says whether it was still in. Used from one
+    thread at a time. What can be done for all streams of a round at once is: a stream's own share
+    is what ``benchmarks/runtime.py`` calls the engine's cost.
     """
 
     def __init__(
-        self,
-        settings: EngineSettings,
-        costs: Costs,
-        clock: Callable[[], int],
-        vacate: Callable[[Slot], bool],
+        self, settings: EngineSettings, costs: Costs, vacate: Callable[[Slot], bool]
     ) -> None:
-        self.costs, self.clock, self.vacate = costs, clock, vacate
+        self.costs, self.vacate = costs, vacate
         self.steps = self.rows = self.busy_ns = 0
-        self._stepper = Stepper(settings, costs, clock)
+        self._stepper = Stepper(settings, costs)
+        self.clock = self._stepper.clock
+
+    def set_clock(self, clock: Callable[[], int]) -> None:
+        """Tell the time in ns by ``clock`` from here on."""
+        self.clock = self._stepper.clock = clock
 
     def run(self, active: Sequence[Slot]) -> bool:
         """Take in what came and run one batch; return whether there was one."""
-        for slot in active:
-            if slot.inbox.waiting:
-                self.take_in(slot)
-        group = self._choose(active)
+        self.take_in([slot for slot in active if slot.inbox.waiting])
+        group = self.choose(active)
         if group:
             self._run(group)
         return bool(group)
 
-    def take_in(self, slot: Slot, everything: bool = False) -> None:
+    def take_in(self, slots: Sequence[Slot], everything: bool = False) -> None:
         """Feed what came; while enough is ready the rest stays in the inbox, which is bounded."""
-        if slot.closed or slot.ending or (len(slot.ready) > READY_HOPS and not everything):
-            return
-        lost, items = slot.inbox.take_all()
-        if lost:
-            slot.gaps += len(lost)
-            slot.on_events([(gap, NOTHING) for gap in lost])
-        for item, arrival_ns in items:
+        came: list[tuple[Slot, Any, int]] = []
+        for slot in slots:
+            if slot.closed or slot.ending or (len(slot.ready) > READY_HOPS and not everything):
+                continue
+            lost, items = slot.inbox.take_all()
+            if lost:
+                slot.gaps += len(lost)
+                slot.on_events([(gap, NOTHING) for gap in lost])
+            for item, arrival_ns in items:
+                came.append((slot, item, arrival_ns))
+        if not all_finite([item.samples for _, item, _ in came if type(item) is Chunk]):
+            came = [(s, scrubbed(i) if type(i) is Chunk else i, at) for s, i, at in came]
+        for slot, item, arrival_ns in came:
+            if slot.closed:
+                continue
             try:
-                self._feed(slot, item, arrival_ns)
+                if type(item) is Chunk:
+                    hops = slot.task.push(slot.state, item)
+                else:
+                    hops = self._heed(slot, item)
             except Exception as error:  # a task's fault ends its stream, never the thread
                 self.end(slot, _typed(error, slot))
-                return
+                continue
+            if hops:
+                now, deadline = self.clock(), arrival_ns + slot.deadline_ns
+                for hop in hops:
+                    slot.ready.append(Ready(hop, arrival_ns, now, deadline))
+            elif slot.ending and not slot.ready:
+                self._finish(slot)
 
     def end(self, slot: Slot, error: OssicleError | None) -> None:
         """Free the slot and tell its holder why; once."""
@@ -82,41 +100,29 @@ class Rounds:
         notice = NoticeEvent("ladder", text, {"rung": slot.rung, **options})
         self._deliver(slot, [notice, *events])
 
-    def _feed(self, slot: Slot, item: Any, arrival_ns: int) -> None:
-        if isinstance(item, Chunk):
-            samples, bad = scrub(item.samples)
-            if bad:
-                item = Chunk(samples, item.start, item.format, item.discont)
-            hops = slot.task.push(slot.state, item)
-        elif isinstance(item, Update):
+    def _heed(self, slot: Slot, item: Any) -> list[Hop]:
+        """Take what is no audio: a packet, or a word about the stream."""
+        if type(item) is Update:
             self._deliver(slot, slot.task.update(slot.state, item.options))
-            return
-        elif isinstance(item, Note):
-            if slot.ready:
-                slot.ready[-1].notes.append(item.then)
-            else:
-                item.then()
-            return
-        elif item is FLUSH:
+            return []
+        if type(item) is Note:
+            _note(slot, item.then)
+            return []
+        if item is FLUSH:
             hops = slot.task.flush(slot.state)
             slot.ending = True
-        else:
-            hops = slot.task.push(slot.state, item)
-        if hops:
-            now, deadline = self.clock(), arrival_ns + slot.deadline_ns
-            for hop in hops:
-                slot.ready.append(Ready(hop, arrival_ns, now, deadline))
-        elif slot.ending and not slot.ready:
-            self._finish(slot)
+            return hops
+        return slot.task.push(slot.state, item)
 
-    def _choose(self, active: Sequence[Slot]) -> list[Slot]:
+    def choose(self, active: Sequence[Slot]) -> list[Slot]:
         """Return the slots of the batch to run: the most urgent one's group, urgent first."""
         waiting = [slot for slot in active if slot.ready]
         if not waiting:
             return []
-        waiting.sort(key=lambda slot: slot.ready[0].deadline_ns)
+        waiting.sort(key=_deadline)
         first = waiting[0]
-        same = [slot for slot in waiting if slot.group == first.group]
+        group, bypass = first.group, first.bypass
+        same = [slot for slot in waiting if slot.group == group and slot.bypass is bypass]
         return same[: self.costs.buckets(first.model)[-1]]
 
     def _run(self, slots: list[Slot]) -> None:
@@ -173,29 +179,34 @@ class Rounds:
             self.end(slot, _typed(error, slot))
             return
         now = self.clock()
-        total_us = (now - ready.arrival_ns) // 1000
+        arrival_ns, ready_ns = ready.arrival_ns, ready.ready_ns
+        total_us = (now - arrival_ns) // 1000
         missed = now > ready.deadline_ns
         slot.hops += 1
         slot.misses += missed
         slot.latency_us.add(total_us)
         if events:
-            wait_us = (ready.ready_ns - ready.arrival_ns) // 1000
-            queue_us = (begun - ready.ready_ns) // 1000
-            post_us = max(0, total_us - wait_us - queue_us - batch_us - compute_us)
+            wait_us = (ready_ns - arrival_ns) // 1000
+            queue_us = (begun - ready_ns) // 1000
+            post_us = total_us - wait_us - queue_us - batch_us - compute_us
             backlog_ms = len(slot.ready) * slot.period_ns / 1e6
             self._deliver(
                 slot,
                 events,
-                Ledger(wait_us, queue_us, batch_us, compute_us, post_us,
-                       slot.task.latency, backlog_ms, missed),
+                Ledger(wait_us, queue_us, batch_us, compute_us, post_us if post_us > 0 else 0,
+                       slot.latency, backlog_ms, missed),
             )  # fmt: skip
-        for then in ready.notes:
+        for then in ready.notes or ():
             then()
         if slot.ending and not slot.ready:
             self._finish(slot)
 
     def _deliver(self, slot: Slot, events: list[Event], ledger: Ledger = NOTHING) -> None:
-        if events and not slot.closed:
+        if not events or slot.closed:
+            return
+        if len(events) == 1:  # nearly always
+            slot.on_events([(events[0], ledger)])
+        else:
             slot.on_events([(event, ledger) for event in events])
 
     def _finish(self, slot: Slot) -> None:
@@ -205,6 +216,19 @@ class Rounds:
             self.end(slot, _typed(error, slot))
             return
         self.end(slot, None)
+
+
+def _deadline(slot: Slot) -> int:
+    return slot.ready[0].deadline_ns
+
+
+def _note(slot: Slot, then: Callable[[], None]) -> None:
+    """Call ``then`` once the newest hop that waits was answered; at once if none waits."""
+    if not slot.ready:
+        then()
+        return
+    last = slot.ready[-1]
+    last.notes = [*(last.notes or ()), then]
 
 
 def _typed(error: Exception, slot: Slot) -> OssicleError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from ossicle.runtime.engine.batch import BatchMemory, send_home
 from ossicle.runtime.engine.settings import EngineSettings
 from ossicle.runtime.engine.slot import Slot
 from ossicle.runtime.model import Model
+from ossicle.runtime.rows import all_finite, read_rows
 
 BAD_HOPS_BEFORE_RESET = 3
 Outputs = dict[str, Any]
@@ -25,8 +27,9 @@ class Stepper:
     where the work grows with the rows; ``benchmarks/runtime.py`` measures both.
     """
 
-    def __init__(self, settings: EngineSettings, costs: Costs, clock: Callable[[], int]) -> None:
-        self.settings, self.costs, self.clock = settings, costs, clock
+    def __init__(self, settings: EngineSettings, costs: Costs) -> None:
+        self.settings, self.costs = settings, costs
+        self.clock: Callable[[], int] = time.monotonic_ns
         self._batches: dict[tuple[str, str, int], BatchMemory] = {}
 
     def step(self, slots: list[Slot], begun: int) -> tuple[list[Outputs], int, int]:
@@ -64,10 +67,10 @@ class Stepper:
         places = memory.seat(slots, keep=masked)
         saved = memory.guard(places) if masked else []
         gathered = self.clock()
-        made = memory.step(slots, places)
+        made = memory.step([slot.ready[0].hop for slot in slots], places)
         done = self.clock()
         memory.restore(saved)
-        rows = [{k: v[row] for k, v in made.items()} for row in places]
+        rows = read_rows(made, places)
         if _finite(made):  # one look at the batch is cheaper than one at each row
             for slot in slots:
                 slot.bad_hops = 0
@@ -85,7 +88,8 @@ class Stepper:
 
 
 def _finite(outputs: Outputs) -> bool:
-    return all(a.dtype.kind != "f" or np.isfinite(a).all() for a in outputs.values())
+    floats = [array for array in outputs.values() if array.dtype.kind == "f"]
+    return all_finite(floats) or all(np.isfinite(array).all() for array in floats)
 
 
 def _mind(slot: Slot, outputs: Outputs) -> Outputs:

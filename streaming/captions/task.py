@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -119,7 +119,7 @@ class CaptionTask:
                 "drop what came twice"
             )
         if item.start > state.fed and not item.discont:
-            item = replace(item, discont=True)
+            item = item.after_gap()
         hops = self._framer.step(state.framer, item)
         state.fed = item.stop
         return [self._hop(state, hop) for hop in hops]
