@@ -36,15 +36,18 @@ from ossicle.export.recipes.tagger_scenes import (  # noqa: E402
     household,
     joined,
     two_events,
+    unclear,
 )
 from ossicle.runtime.audio import AudioFormat, Chunk  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
+from ossicle.runtime.scene.alarms import ALARMS  # noqa: E402
 from ossicle.runtime.scene.labels import ALERTS, ENVIRONMENT, LABELS  # noqa: E402
 from ossicle.runtime.scene.mix import Scene  # noqa: E402
 from ossicle.runtime.task import CueEvent, InlineRun  # noqa: E402
 from ossicle.streaming.captions.task import CaptionTask  # noqa: E402
 
 RATE = 16_000
+UNCLEAR = " (which may hold music and voices: captions of these are not counted as false there)"
 CHUNK = 320  # samples: what a client sends at once
 
 
@@ -132,7 +135,7 @@ def alarms_of(
     out: dict[str, Any] = {}
     on = on_thresholds(task)
     every: list[Run] = []
-    for k, label in enumerate(LABELS[12:]):
+    for k, label in enumerate(ALARMS):
         runs = []
         for i in range(each):
             scene = household(np.random.default_rng((seed, 7, k, i)), lib, label)
@@ -143,11 +146,10 @@ def alarms_of(
         frame = model.manifest.hop // 2
         late = measures.latency(runs, LABELS, on, frame, frozenset({label}))
         out[label] = {"recall": round(late["captioned"] / late["events"], 4), **late}
-    alerts = [out[name] for name in ALERTS]
-    out["alerts"] = {
-        "recall": round(sum(a["captioned"] for a in alerts) / sum(a["events"] for a in alerts), 4),
-        **measures.latency(every, LABELS, on, model.manifest.hop // 2, ALERTS),
-    }
+    frame = model.manifest.hop // 2
+    for name, labels in (("alerts", ALERTS), ("all", frozenset(ALARMS))):
+        late = measures.latency(every, LABELS, on, frame, labels)
+        out[name] = {"recall": round(late["captioned"] / late["events"], 4), **late}
     return out
 
 
@@ -171,7 +173,8 @@ def calm_hours(
             for heard in run.feed:
                 if heard.cue.op == "OPEN" and heard.cue.labels:
                     name = heard.cue.labels[0].name
-                    if name != kind:
+                    told = kind in unclear(lib) and name in ("speech", "music")
+                    if name != kind and not told:
                         wrong[name] = wrong.get(name, 0) + 1
         time_h = max(1, round(minutes * 3)) * 20 / 3600
         out[kind] = {"per_hour": round(sum(wrong.values()) / time_h, 2), "wrong": wrong}
@@ -199,10 +202,11 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Every table."""
     model = Model.load(asked.bundle)
     task = CaptionTask(model.manifest)
-    lib = load_library(asked.data, asked.folds, held_out=True, part="test")
+    lib = load_library(asked.data, asked.folds, held_out=True, part="test", more=asked.more)
     on, frame = on_thresholds(task), model.manifest.hop // 2
     report: dict[str, Any] = {
         "bundle": model.manifest.name, "folds": asked.folds, "seed": asked.seed,
+        "recordings": {**{k: len(v) for k, v in lib.clips.items()}, "unknown": len(lib.odd)},
         "machine": describe(),
     }  # fmt: skip
     # no threshold is tuned for this one, so the whole fold is a test
@@ -250,8 +254,12 @@ def table(report: Mapping[str, Any]) -> str:
         ("the same with computation", _row(late["aware"]), ""),
         ("of which evidence", _row(late["evidence"]), ""),
         ("of which belief", _row(late["belief"]), ""),
+        ("of which computation", _row(late["compute"]), ""),
+        ("events captioned / that began under their own caption / all",
+         f"{late['captioned']} / {late['stood_already']} / {late['events']}", ""),
         ("alerts in household noise, p50/p95/p99 s", _row(alert["unaware"]), "p95 <= 0.6"),
         ("alerts, recall", alert["recall"], ">= 0.95"),
+        ("all eight warning sounds, recall", a["all"]["recall"], ""),
         ("false captions an hour", c["all"]["per_hour"], "<= 6"),
         ("false alerts an hour", c["all"]["alerts_per_hour"], "<= 0.2"),
         ("duplicates per event", s["duplicates"]["per_event"], "0"),
@@ -266,6 +274,8 @@ def table(report: Mapping[str, Any]) -> str:
         f"Clip accuracy: all recordings of fold {report['folds']}. The rest: one half of them, and "
         "of a tenth of the speech, music and rooms, that neither training nor the tuning of "
         "thresholds heard; a sound is true where it can be heard over all else. "
+        f"Recordings: {_counted(report['recordings'])}"
+        f"{UNCLEAR if report['recordings']['unknown'] else ''}. "
         f"Seed {report['seed']}, {s['count']} scenes of two sounds, "
         f"{c['all']['hours']} hours of calm. {report['machine']['cpu']}, "
         f"commit {report['machine']['commit']}: `{report['machine']['command']}`"
@@ -295,6 +305,13 @@ def table(report: Mapping[str, Any]) -> str:
         which = ", ".join(f"{k} {v}" for k, v in sorted(c[kind]["wrong"].items()))
         lines.append(f"| {kind} | {c[kind]['per_hour']} | {which} |")
     return "\n".join(lines) + "\n"
+
+
+def _counted(recordings: Mapping[str, int]) -> str:
+    """How many recordings the scenes are drawn from."""
+    environment = sum(recordings.get(name, 0) for name in ENVIRONMENT)
+    rest = ", ".join(f"{recordings.get(k, 0)} of {k}" for k in ("speech", "music", "unknown"))
+    return f"{environment} of the environment, {rest}"
 
 
 def _row(values: Mapping[str, float]) -> str:
@@ -330,6 +347,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("OSSICLE_DATA", "../shared/data"))
     )
+    parser.add_argument("--more", type=Path, help="folder of more music, speech, unknown sounds")
     parser.add_argument("--bundle", default="sounds-16k")
     parser.add_argument("--folds", type=int, nargs="+", default=[4])
     parser.add_argument("--scenes", type=int, default=200)

@@ -26,6 +26,12 @@ WEIGHTS = "weights.npz"
 NEEDED = frozenset({"rows", "moments", "length", "begin", "end", "language", "heads"})
 
 
+def as_vector(embedding: NDArray[Any]) -> Array:
+    """Return a tagger's embedding `[D]` at unit RMS, as a memory row holds it."""
+    vector = np.nan_to_num(np.asarray(embedding, np.float32))
+    return np.asarray(vector / (np.sqrt(np.mean(vector * vector)) + 1e-3), np.float32)
+
+
 class Words(Protocol):
     """A decoder as a search sees it."""
 
@@ -115,7 +121,7 @@ class KernelWords:
         except KeyError as error:
             raise ManifestError(f"{bundle.manifest.name}: {WEIGHTS} lacks {error}") from error
         self.heads = int(self.settings["heads"])
-        self.sounds = self._remember[0].shape[0] - int(self.settings["moments"]) - 1
+        self.sounds = len(bundle.manifest.labels or ())
 
     def open(self, memory: Array, beams: int) -> KernelState:
         """See :class:`Words`."""

@@ -1,7 +1,8 @@
 """A small causal decoder that words what was heard: sounds and their order in, words out.
 
 Each word attends to the words before it through an explicit cache, and across to the memory: one
-row per sound, saying which it is, in which moment it began and how sure the tagger was. Keys are
+row per sound, saying which it is, in which moment it began, how sure the tagger was and what its
+embedding was just then (zeros from a tagger that it does not know). Keys are
 turned by their place (rotary, Su et al. 2021), so only distances count: the cache may slide, and
 the graph, which turns each key by its distance to the newest, needs no position input.
 :mod:`ossicle.kernels.attention` does the same with a ring and true positions.
@@ -30,11 +31,12 @@ class CaptionerShape:
     heads: int = 4  # H
     layers: int = 2
     length: int = 24  # T, words remembered
+    embedding: int = 0  # of the tagger's embedding that a row holds
 
     @property
     def features(self) -> int:
-        """Values of one memory row: which sound, which moment, score."""
-        return self.sounds + self.moments + 1
+        """Values of one memory row: which sound, which moment, score, the tagger's embedding."""
+        return self.sounds + self.moments + 1 + self.embedding
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

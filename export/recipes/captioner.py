@@ -120,8 +120,9 @@ def misread(tokens: Tensor, words: int) -> Tensor:
 
 
 def train(
-    sources: dict[str, Examples], held: Examples, shape: CaptionerShape, work: Path, minutes: float
-) -> Captioner:
+    sources: dict[str, Examples], held: Examples, shape: CaptionerShape, work: Path,
+    minutes: float, start: Path | None = None, rate: float = RATE,
+) -> Captioner:  # fmt: skip
     """Return the decoder after ``minutes`` of this process's time; resumes from ``work``.
 
     What is returned is a running mean of the weights, which is calmer than the last of them.
@@ -129,7 +130,7 @@ def train(
     torch.manual_seed(0)
     model = Captioner(shape)
     mean = copy.deepcopy(model).eval()
-    optimiser = torch.optim.AdamW(model.parameters(), RATE, (0.9, 0.98), weight_decay=0.02)
+    optimiser = torch.optim.AdamW(model.parameters(), rate, (0.9, 0.98), weight_decay=0.02)
     place, spent, step = work / "captioner.pt", 0.0, 0
     if place.is_file():
         saved = torch.load(place, weights_only=True)
@@ -137,11 +138,15 @@ def train(
         mean.load_state_dict(saved["mean"])
         optimiser.load_state_dict(saved["optimiser"])
         spent, step = saved["spent"], saved["step"]
+    elif start is not None:
+        held = widened(torch.load(start, weights_only=True)["mean"], shape)
+        model.load_state_dict(held)
+        mean.load_state_dict(held)
     stream = batches(sources, shape, BATCH, seed=step)
     begun, budget, told = time.process_time() - spent, minutes * 60, spent
     while (now := time.process_time() - begun) < budget:
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 200) * max(0.01, 1 - now / budget)
+            group["lr"] = rate * min(1.0, (step + 1) / 200) * max(0.01, 1 - now / budget)
         tokens, memory = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model, tokens, memory, smoothing=0.03, noisy=True)
@@ -159,6 +164,13 @@ def train(
             _save(place, model, mean, optimiser, now, step)
     _save(place, model, mean, optimiser, budget, step)
     return mean
+
+
+def widened(held: dict[str, Tensor], shape: CaptionerShape) -> dict[str, Tensor]:
+    """Return the weights of a decoder without embeddings as those of one that ignores them."""
+    weight = held["remember.weight"]
+    missing = shape.features - weight.shape[1]
+    return {**held, "remember.weight": functional.pad(weight, (0, missing))}
 
 
 def _follow(mean: Captioner, model: Captioner, keep: float) -> None:
@@ -195,13 +207,17 @@ def main() -> None:
     parser.add_argument("--tagger", default="sounds-16k", help="bundle that heard the mixtures")
     parser.add_argument("--out", type=Path, help="where to write the bundle")
     parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes to train")
+    parser.add_argument("--start", type=Path, help="a checkpoint, with or without embeddings")
+    parser.add_argument("--rate", type=float, default=RATE)
     args = parser.parse_args()
     torch.set_num_threads(1)
     pairs = read_pairs(args.data / "captions" / "audiocaps_train.csv")
     held = read_pairs(args.data / "captions" / "audiocaps_val.csv")
     language = build_language(pairs, clauses_of())
-    shape = CaptionerShape(len(language.words), len(language.sounds), SLOTS, MAX_SOUNDS)
-    tagged = rules_of(Bundle.open(args.tagger).manifest)
+    tagger = Bundle.open(args.tagger).manifest
+    shape = CaptionerShape(len(language.words), len(language.sounds), SLOTS, MAX_SOUNDS,
+                           embedding=int(tagger.extra.get("embedding", 0)))  # fmt: skip
+    tagged = rules_of(tagger)
     heard = [
         told for rules in (tagged, eager(tagged, 0.6)) for settle_ms in (1500, 5000)
         for told in scenes_told(args.work / "train", rules, settle_ms)
@@ -209,9 +225,10 @@ def main() -> None:
     sources = gather(pairs, heard, language, shape)
     print({name: len(of.weights) for name, of in sources.items()}, len(language.words), flush=True)
     known = examples(from_captions(held), language, shape)
-    model = train(sources, known, shape, args.work, args.minutes)
+    model = train(sources, known, shape, args.work, args.minutes, args.start, args.rate)
     figures = {"perplexity": perplexity(model, known, shape)}
-    facts = {"captions": len(sources["captions"].weights), "mixtures": len(heard), **asdict(shape)}
+    facts = {"captions": len(sources["captions"].weights), "mixtures": len(heard),
+             "tagger": tagger.name, **asdict(shape)}  # fmt: skip
     (args.work / "captioner.json").write_text(json.dumps({**figures, **facts}))
     print(figures)
     if args.out is not None:

@@ -102,9 +102,11 @@ def measure_mixtures(
 ) -> dict[str, float]:
     """Return how faithful sentences about held-out mixtures are."""
     told, found = scenes_told(work / "val", tagged, 5000), dict[str, float]()
+    deaf = [[row[:3] for row in rows] for rows in told]
     for name, beam in (("greedy", 1), ("beam", 4)):
         say = sayer(KernelWords(bundle), language, model.shape, beam)
-        found |= {f"{key}_{name}": value for key, value in faithful(say, told).items()}
+        for suffix, rows in (("", told), ("_deaf", deaf)):
+            found |= {f"{key}{suffix}_{name}": v for key, v in faithful(say, rows).items()}
     return found
 
 
@@ -138,6 +140,7 @@ def _export(
         ),
         extra={"rows": shape.rows, "moments": shape.moments, "length": shape.length,
                "heads": shape.heads, "begin": BEGIN, "end": END, "language": "en",
+               "embedding": shape.embedding, "tagger": facts.get("tagger", ""),
                "timing": dict(timing)},
     )  # fmt: skip
     naming = [[name, pattern.pattern] for name, pattern in reader().sounds]

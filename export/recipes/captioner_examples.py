@@ -25,8 +25,9 @@ JOINS = (
     ("{a} and {b}", 0), ("{a} while {b}", 0), ("{a} as {b}", 0), ("{a} with {b}", 0),
     ("{a} then {b}", 1), ("{a} followed by {b}", 1), ("{a} and then {b}", 1),
 )  # fmt: skip
+DEAF = 0.2  # of what mixtures teach is told without embeddings, as another tagger would
 SHARES = {"captions": 0.55, "made up": 0.2, "mixtures": 0.25}
-Told = Sequence[tuple[str, int, float]]  # sound, moment, score
+Told = Sequence[tuple[Any, ...]]  # sound, moment, score, and the embedding where there is one
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Examples:
     moments: NDArray[np.int16]  # [N, S]
     scores: NDArray[np.float32]  # [N, S]
     weights: NDArray[np.float64]  # [N], sum 1
+    vectors: NDArray[np.float16]  # [N, S, E]; zeros where no tagger heard it
 
 
 def examples(
@@ -68,13 +70,18 @@ def examples(
     sounds = np.full((len(lines), shape.rows), -1, np.int16)
     moments = np.zeros((len(lines), shape.rows), np.int16)
     scores = np.zeros((len(lines), shape.rows), np.float32)
+    heard = any(len(row) > 3 for told, _ in lines for row in told)
+    size = shape.embedding if heard else 0  # no memory is spent on zeros
+    vectors = np.zeros((len(lines), shape.rows, size), np.float16)
     for n, (told, line) in enumerate(lines):
         tokens[n, : len(line)] = line
-        for row, (name, moment, score) in enumerate(told[: shape.rows]):
+        for row, (name, moment, score, *vector) in enumerate(told[: shape.rows]):
             sounds[n, row], moments[n, row], scores[n, row] = index[name], moment, score
+            if vector and size:
+                vectors[n, row] = vector[0]
     counts = np.bincount(sounds[sounds >= 0], minlength=len(language.sounds))
     rarity = np.where(sounds >= 0, np.maximum(counts[sounds], 1) ** -0.5, 0).max(1)
-    return Examples(tokens, sounds, moments, scores, rarity / rarity.sum())
+    return Examples(tokens, sounds, moments, scores, rarity / rarity.sum(), vectors)
 
 
 def draw(
@@ -91,18 +98,26 @@ def draw(
     sounds, moments = np.take_along_axis(sounds, order, 1), np.take_along_axis(moments, order, 1)
     scores = np.take_along_axis(scores, order, 1)
     scores = np.where(scores < 0, rng.uniform(0.4, 1.0, scores.shape), scores)
-    return of.tokens[pick].astype(np.int64), memory_of(sounds, moments, scores, shape)
+    vectors = np.take_along_axis(of.vectors[pick], order[..., None], 1)
+    vectors = vectors * (rng.random((size, 1, 1)) >= DEAF)
+    return of.tokens[pick].astype(np.int64), memory_of(sounds, moments, scores, shape, vectors)
 
 
 def memory_of(
-    sounds: NDArray[Any], moments: NDArray[Any], scores: NDArray[Any], shape: CaptionerShape
-) -> NDArray[np.float32]:
-    """Return memories `[B, S, features]` of rows `[B, S]`; sound -1 is an empty row."""
+    sounds: NDArray[Any], moments: NDArray[Any], scores: NDArray[Any], shape: CaptionerShape,
+    vectors: NDArray[Any] | None = None,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return memories `[B, S, features]` of rows `[B, S]`; sound -1 is an empty row.
+
+    ``vectors`` `[B, S, E]` are the tagger's embeddings; none, or an E of 0, are zeros.
+    """
     memory = np.zeros((*sounds.shape, shape.features), np.float32)
     b, s = np.nonzero(sounds >= 0)
     memory[b, s, sounds[b, s]] = 1
     memory[b, s, shape.sounds + np.minimum(moments[b, s], shape.moments - 1)] = 1
-    memory[b, s, -1] = scores[b, s]
+    memory[b, s, shape.sounds + shape.moments] = scores[b, s]
+    if vectors is not None and vectors.shape[-1]:
+        memory[b, s, shape.sounds + shape.moments + 1 :] = vectors[b, s]
     return memory
 
 
@@ -137,10 +152,10 @@ def made_up(
 
 def worded(rng: random.Random, clauses: dict[str, list[str]], told: Told) -> list[str] | None:
     """Return a made-up sentence about ``told``; None where a sound has no clause, or it is long."""
-    if any(name not in clauses for name, _, _ in told):
+    if any(name not in clauses for name, *_ in told):
         return None
     form, text, before = rng.randrange(2), "", 0
-    for name, moment, _ in told:
+    for name, moment, *_ in told:
         join, _ = rng.choice([j for j in JOINS if j[1] == (moment > before)])
         noun = "with" in join or "followed" in join
         clause = clauses[name][2 if noun and text else form]
@@ -159,7 +174,7 @@ def from_mixtures(
             human.setdefault(frozenset(pair.sounds), []).append(pair)
     rows: list[tuple[Told, Sequence[str]]] = []
     for told in heard:
-        known = human.get(frozenset((name, min(moment, SLOTS - 1)) for name, moment, _ in told))
+        known = human.get(frozenset((name, min(moment, SLOTS - 1)) for name, moment, *_ in told))
         for _ in range(each):
             if known and rng.random() < 0.7:
                 rows.append((told, rng.choice(known).words))

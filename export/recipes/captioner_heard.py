@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ossicle.export.recipes.captioner_text import MAX_SOUNDS, SLOTS, sound_names
 from ossicle.runtime.errors import ExportError
 from ossicle.runtime.manifest import Manifest
+from ossicle.runtime.worddecoder import as_vector
 
 THEN_MS = 3000  # a sound that begins within this after the last one ended is the next moment
 Scores = NDArray[np.float32]
@@ -44,6 +45,7 @@ class Found:
     believed: int
     stop: int
     score: float
+    vector: NDArray[np.float32] | None = None  # the tagger's embedding when it was believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,10 @@ def rules_of(manifest: Manifest) -> Tagged:
     )  # fmt: skip
 
 
-def shards(folder: Path) -> Iterator[tuple[Scores, list[tuple[str, int, int]]]]:
-    """Yield each scene's scores `[frames, classes]` and its truth.
+def shards(
+    folder: Path,
+) -> Iterator[tuple[Scores, NDArray[np.float16] | None, list[tuple[str, int, int]]]]:
+    """Yield each scene's scores `[frames, classes]`, embeddings `[frames, E]` and its truth.
 
     Raises:
         ExportError: no shard in ``folder``.
@@ -103,15 +107,27 @@ def shards(folder: Path) -> Iterator[tuple[Scores, list[tuple[str, int, int]]]]:
     for place in places:
         with np.load(place, allow_pickle=False) as shard:
             truth = json.loads(str(shard["truth"]))
-            for scores, events in zip(shard["scores"].astype(np.float32), truth, strict=True):
-                yield scores.reshape(-1, scores.shape[-1]), [tuple(e) for e in events]
+            views = shard.get("embedding")
+            for n, (scores, events) in enumerate(
+                zip(shard["scores"].astype(np.float32), truth, strict=True)
+            ):
+                seen = None if views is None else views[n].reshape(-1, views.shape[-1])
+                yield scores.reshape(-1, scores.shape[-1]), seen, [tuple(e) for e in events]
 
 
-def sounds_in(scores: Scores, tagged: Tagged) -> list[Found]:
-    """Return the sounds in ``scores`` `[frames, classes]`, in the order they were believed."""
+def sounds_in(
+    scores: Scores, tagged: Tagged, views: NDArray[np.float16] | None = None
+) -> list[Found]:
+    """Return the sounds in ``scores`` `[frames, classes]`, in the order they were believed.
+
+    Each with the embedding of the frame that told, of ``views`` `[frames, E]`.
+    """
     found: list[Found] = []
     for index, rule in enumerate(tagged.rules):
         found += _runs(scores[:, index], rule)
+    if views is not None:
+        last = len(views) - 1
+        found = [replace(f, vector=as_vector(views[min(f.believed - 1, last)])) for f in found]
     return sorted(found, key=lambda f: (f.believed, f.onset, f.name))
 
 
@@ -130,17 +146,18 @@ def _runs(scores: Scores, rule: Rule) -> Iterator[Found]:
             start, reached, peak = -1, -1, 0.0
 
 
-def told_of(new: Sequence[Found], behind: Sequence[Found], frame_ms: float) -> (
-    list[tuple[str, int, float]]
-):  # fmt: skip
-    """Return (sound, moment, score) of what is new, after what goes on behind it."""
-    told: dict[str, tuple[str, int, float]] = {}
+def told_of(
+    new: Sequence[Found], behind: Sequence[Found], frame_ms: float
+) -> list[tuple[Any, ...]]:
+    """Return (sound, moment, score, embedding if any) of what is new, after what goes on behind."""
+    told: dict[str, tuple[Any, ...]] = {}
     moment, end = 0, 0
     for sound in [*behind, *sorted(new, key=lambda f: f.onset)]:
         gap = (sound.onset - end) * frame_ms
         moment += bool(told) and 0 <= gap <= THEN_MS
         end = max(end, sound.stop)
-        told.setdefault(sound.name, (sound.name, min(moment, SLOTS - 1), sound.score))
+        row = (sound.name, min(moment, SLOTS - 1), sound.score)
+        told.setdefault(sound.name, row if sound.vector is None else (*row, sound.vector))
     return list(told.values())[:MAX_SOUNDS]
 
 
@@ -152,14 +169,14 @@ def eager(tagged: Tagged, share: float) -> Tagged:
     )
 
 
-def scenes_told(folder: Path, tagged: Tagged, settle_ms: float = 1500.0) -> (
-    list[list[tuple[str, int, float]]]
-):  # fmt: skip
+def scenes_told(
+    folder: Path, tagged: Tagged, settle_ms: float = 1500.0
+) -> list[list[tuple[Any, ...]]]:
     """Return what each sentence about the mixtures of ``folder`` would be told."""
     settle = round(settle_ms / tagged.frame_ms)
     told = []
-    for scores, _ in shards(folder):
-        found = sounds_in(scores, tagged)
+    for scores, views, _ in shards(folder):
+        found = sounds_in(scores, tagged, views)
         new: list[Found] = []
         for at, sound in enumerate(found):
             new.append(sound)

@@ -121,7 +121,7 @@ def faithful(say: Say, told: Sequence[Told]) -> dict[str, float]:
     exact = repeats = 0
     for rows in told:
         words = say(rows)
-        exact += named(" ".join(words), reader().sounds) == {name for name, _, _ in rows}
+        exact += named(" ".join(words), reader().sounds) == {name for name, *_ in rows}
         pairs = list(pairwise(words))
         repeats += len(set(pairs)) < len(pairs)
     count = max(1, len(told))
@@ -142,10 +142,13 @@ def memory_about(told: Told, language: Language, shape: CaptionerShape) -> NDArr
     """Return the memory `[S, features]` of what is told."""
     sounds = np.full((1, shape.rows), -1)
     moments, scores = np.zeros((1, shape.rows), int), np.zeros((1, shape.rows))
-    for row, (name, moment, score) in enumerate(told[: shape.rows]):
+    vectors = np.zeros((1, shape.rows, shape.embedding))
+    for row, (name, moment, score, *vector) in enumerate(told[: shape.rows]):
         sounds[0, row] = language.sounds.index(name)
         moments[0, row], scores[0, row] = moment, score
-    return np.asarray(memory_of(sounds, moments, scores, shape)[0])
+        if vector and shape.embedding:
+            vectors[0, row] = vector[0]
+    return np.asarray(memory_of(sounds, moments, scores, shape, vectors)[0])
 
 
 def side_by_side(

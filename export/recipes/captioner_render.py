@@ -27,30 +27,39 @@ SHARD = 50  # scenes
 SECONDS, EVENTS = 20.0, 6
 
 
-def scores_of(model: Model, samples: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Return what ``model`` makes of ``samples`` [T]: scores `[hops, frames, classes]`."""
+def heard_in(
+    model: Model, samples: NDArray[np.float32]
+) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    """Return scores and embeddings of ``samples`` [T]: both `[hops, frames, ..]`."""
     form = AudioFormat(model.manifest.sample_rate_hz)
     framer = Framer(form, model.manifest.hop)
     memory, state = framer.open(), model.open()
     name = next(p.name for p in model.manifest.programs["step"].inputs if p.kind == "audio")
     hops = framer.step(memory, Chunk(samples[None], 0, form))
-    found = [model.step(state, {name: hop.samples[None]})["scores"][0] for hop in hops]
-    return np.asarray(found, np.float16)
+    scores, views = [], []
+    for hop in hops:
+        out = model.step(state, {name: hop.samples[None]})
+        scores.append(out["scores"][0].astype(np.float16))
+        views.append(out["embedding"][0].astype(np.float16))
+    return np.asarray(scores), np.asarray(views)
 
 
 def render(model: Model, lib: Library, seed: int, index: int, out: Path) -> Path:
-    """Write shard ``index``: ``scores`` `[SHARD, hops, frames, classes]` and ``truth`` in JSON.
+    """Write shard ``index``: ``scores`` and ``embedding`` `[SHARD, hops, frames, ..]`, ``truth``.
 
-    The truth of a scene is a list of [label, onset, offset] in samples.
+    The truth of a scene is, in JSON, a list of [label, onset, offset] in samples.
     """
-    scores, truth = [], []
+    scores, views, truth = [], [], []
     for k in range(SHARD):
         scene = draw_scene(np.random.default_rng((seed, index, k)), lib, SECONDS, EVENTS)
-        scores.append(scores_of(model, scene.samples))
+        found = heard_in(model, scene.samples)
+        scores.append(found[0])
+        views.append(found[1])
         truth.append(truth_of(scene))
     place = out / f"scenes{index:04d}.npz"
     part = place.with_suffix(".part.npz")
-    np.savez_compressed(part, scores=np.stack(scores), truth=np.array(json.dumps(truth)))
+    told = np.array(json.dumps(truth))
+    np.savez_compressed(part, scores=np.stack(scores), embedding=np.stack(views), truth=told)
     part.replace(place)
     return place
 

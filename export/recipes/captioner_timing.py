@@ -22,7 +22,7 @@ Waits = list[tuple[list[tuple[float, Outlook]], float]]  # looks, and when anoth
 def waits_in(folder: Path, tagged: Tagged) -> Waits:
     """Return every wait after a new sound: its looks, and when the next sound came (inf: none)."""
     found: Waits = []
-    for scores, _ in shards(folder):
+    for scores, _, _ in shards(folder):
         sounds = sounds_in(scores, tagged)
         for at, sound in enumerate(sounds):
             following = sounds[at + 1].believed if at + 1 < len(sounds) else 1 << 30

@@ -1,18 +1,17 @@
 """Rules per class from held-out scenes, within a budget of false captions.
 
-    python -m ossicle.export.recipes.tagger_calibrate --pupils work/run/pupils.pt --out rules.json
+    python -m ossicle.export.recipes.tagger_calibrate --pupils work/run/pupils.pt \
+        --tuning work/tune.npz --out rules.json
 
-Scenes of two sounds, alarms in a household and calm hours are drawn from one half of what training
-never heard (the benchmark draws from the other half) and scored as streaming would score them.
-Every class then gets the rule that is worth most for one common list of prices; the price of a
-false caption is raised until the budget is kept.
+The scenes of :mod:`tagger_tune` are scored as streaming would score them. Every class then gets
+the rule that is worth most for one common list of prices; the price of a false caption is raised
+until the budget is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ossicle.export.models.tagger import STEP_FRAMES
-from ossicle.export.recipes.tagger_data import BRIDGE_S, Library, load_library
+from ossicle.export.recipes.tagger_data import BRIDGE_S
 from ossicle.export.recipes.tagger_rules import (
     FRAME_MS,
     SLOT,
@@ -36,32 +35,20 @@ from ossicle.export.recipes.tagger_rules import (
     events_of,
     summary,
 )
-from ossicle.export.recipes.tagger_scenes import (
-    FRAME,
-    QUIET,
-    audible,
-    calm,
-    household,
-    joined,
-    two_events,
-)
+from ossicle.export.recipes.tagger_scenes import FRAME
 from ossicle.export.recipes.tagger_step import features
-from ossicle.export.recipes.tagger_teacher import log_mel
 from ossicle.export.recipes.tagger_train import Pupils
-from ossicle.runtime.scene.alarms import ALARMS
+from ossicle.export.recipes.tagger_tune import Mel, Tuning, load
 from ossicle.runtime.scene.labels import LABELS
-from ossicle.runtime.scene.sound import Interval, Samples1D
 
 TIERS: Final = ("full", "tiny")
-NOISES: Final = frozenset({"silence", "white", "pink"})
 BATCH: Final = 8
 ROUNDS: Final = 14  # of dearer false captions; what is then left is there at any price
 
 
 @torch.no_grad()
-def scores_of(pupils: Pupils, recordings: Sequence[Samples1D]) -> dict[str, list[Scores]]:
+def scores_of(pupils: Pupils, mels: Sequence[Mel]) -> dict[str, list[Scores]]:
     """Frame scores [T, classes] of whole recordings by tier, as streaming gives them."""
-    mels = [log_mel(x) for x in recordings]
     out: dict[str, list[Scores]] = {tier: [] for tier in TIERS}
     for i in range(0, len(mels), BATCH):
         part = mels[i : i + BATCH]
@@ -78,41 +65,22 @@ def scores_of(pupils: Pupils, recordings: Sequence[Samples1D]) -> dict[str, list
     return out
 
 
-def listen(
-    pupils: Pupils, lib: Library, seed: int, scenes: int, alarms: int, minutes: float
-) -> dict[str, Heard]:
-    """Score ``scenes`` of two sounds, ``alarms`` households a class and ``minutes`` a calm kind.
-
-    Noise and silence get a fifth of the minutes.
-    """
-    mixed = [two_events(np.random.default_rng((seed, k)), lib) for k in range(scenes)]
-    truth: dict[str, list[Interval]] = {label: [] for label in LABELS}
-    for k, scene in enumerate(mixed):
-        for event in audible(scene):
-            if event.label in truth:
-                spans = joined(event.label, event.bursts)
-                truth[event.label] += [_frames(k, a, b) for a, b in spans]
-    scores = scores_of(pupils, [s.samples for s in mixed])
-    rung = {label: _alarms(pupils, lib, seed, label, alarms) for label in ALARMS}
-    quiet = {
-        kind: _calm(pupils, lib, seed, kind, minutes / 5 if kind in NOISES else minutes)
-        for kind in QUIET
-    }
-    return {
-        tier: Heard(
+def listen(pupils: Pupils, tuning: Tuning) -> dict[str, Heard]:
+    """What each tier makes of the scenes that rules are tuned on."""
+    scores = scores_of(pupils, tuning.mixed)
+    rung = {label: scores_of(pupils, mels) for label, mels in tuning.alarms.items()}
+    quiet = {kind: scores_of(pupils, mels) for kind, mels in tuning.calm.items()}
+    out = {}
+    for tier in TIERS:
+        calm = {kind: np.concatenate(s[tier]) for kind, s in quiet.items()}
+        out[tier] = Heard(
             _slots(scores[tier]),
-            truth,
-            {label: (heard[tier], spans) for label, (heard, spans) in rung.items()},
-            {kind: (x[tier], len(x[tier]) * FRAME_MS / 3.6e6) for kind, x in quiet.items()},
+            tuning.truth,
+            {label: (_slots(s[tier]), tuning.spans[label]) for label, s in rung.items()},
+            {kind: (x, len(x) * FRAME_MS / 3.6e6) for kind, x in calm.items()},
+            unclear=tuning.unclear,
         )
-        for tier in TIERS
-    }
-
-
-def _frames(scene: int, start: int, stop: int) -> Interval:
-    """Samples of scene number ``scene`` as frames of all scenes in their slots."""
-    first = round(start / FRAME)
-    return scene * SLOT + first, scene * SLOT + max(first + 1, round(stop / FRAME))
+    return out
 
 
 def _slots(scores: Sequence[Scores]) -> Scores:
@@ -121,28 +89,6 @@ def _slots(scores: Sequence[Scores]) -> Scores:
     for slot, x in zip(out, scores, strict=True):
         slot[: len(x)] = x
     return out.reshape(-1, len(LABELS))
-
-
-def _alarms(
-    pupils: Pupils, lib: Library, seed: int, label: str, count: int
-) -> tuple[dict[str, Scores], list[Interval]]:
-    which = ALARMS.index(label)
-    scenes = [household(np.random.default_rng((seed, 2, which, k)), lib, label)
-              for k in range(count)]  # fmt: skip
-    spans = []
-    for k, scene in enumerate(scenes):
-        event = next(e for e in scene.events if e.label == label)
-        spans.append(_frames(k, event.onset, event.offset))
-    scores = scores_of(pupils, [s.samples for s in scenes])
-    return {tier: _slots(scores[tier]) for tier in TIERS}, spans
-
-
-def _calm(pupils: Pupils, lib: Library, seed: int, kind: str, minutes: float) -> dict[str, Scores]:
-    which = QUIET.index(kind)
-    parts = [calm(np.random.default_rng((seed, 1, which, k)), lib, kind)
-             for k in range(max(1, round(minutes * 3)))]  # fmt: skip
-    scores = scores_of(pupils, parts)
-    return {tier: np.concatenate(scores[tier]) for tier in TIERS}
 
 
 def delay_of(heard: Heard) -> int:
@@ -182,23 +128,17 @@ def calibrate(heard: Heard, budget: float, for_alerts: float) -> dict[str, tuple
 def main(arguments: Sequence[str] | None = None) -> None:
     """Calibrate both tiers and print what each class reaches on the held-out scenes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("OSSICLE_DATA", ".")))
     parser.add_argument("--pupils", type=Path, required=True)
-    parser.add_argument("--folds", type=int, nargs="+", default=[4])
-    parser.add_argument("--scenes", type=int, default=400)
-    parser.add_argument("--alarms", type=int, default=15, help="households of each alarm")
-    parser.add_argument("--minutes", type=float, default=15, help="of each kind of calm")
+    parser.add_argument("--tuning", type=Path, required=True, help="of tagger_tune")
     parser.add_argument("--budget", type=float, default=6.0, help="false captions an hour, in all")
     parser.add_argument("--alert-budget", type=float, default=0.2)
-    parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
     pupils = Pupils()
     pupils.load_state_dict(torch.load(asked.pupils, weights_only=True))
-    lib = load_library(asked.data, asked.folds, held_out=True, part="tune")
     rules: dict[str, Any] = {}
-    both = listen(pupils.eval(), lib, asked.seed, asked.scenes, asked.alarms, asked.minutes)
+    both = listen(pupils.eval(), load(asked.tuning))
     for tier, heard in both.items():
         delay = delay_of(heard)
         print(tier, "score delay", delay * FRAME)

@@ -55,18 +55,25 @@ class Library:
     clips: dict[str, list[Sound]] = field(default_factory=dict)
     rooms: list[Array] = field(default_factory=list)
     hits: list[Samples1D] = field(default_factory=list)  # single notes and drum strokes
+    odd: list[Sound] = field(default_factory=list)  # recordings of what has no name here
     held_out: bool = False
     part: str = ""  # of what is held out: "tune", "test", or all of it
 
 
 def load_library(
-    data: Path, folds: Sequence[int], held_out: bool = False, part: str = ""
+    data: Path,
+    folds: Sequence[int],
+    held_out: bool = False,
+    part: str = "",
+    more: Path | None = None,
 ) -> Library:
     """What lies under ``data/train``: ESC-10 ``folds``, and a tenth of the rest if ``held_out``.
 
     Speech, music and rooms are split by a hash of the file name: one tenth is never trained on.
     ``part`` names one half of all that: thresholds are tuned on one and tested on the other, and
-    no source recording of ESC-10 gives clips to both.
+    no source recording of ESC-10 gives clips to both. ``more`` is a folder with ``music``,
+    ``speech`` and ``unknown`` in it, none of it trained on; what its ``screened.txt`` names is
+    left out.
 
     Raises:
         AudioError: ``data`` has no folder ``train``.
@@ -88,7 +95,24 @@ def load_library(
             x, _ = soundfile.read(path, dtype="float64")
             lead = int(np.argmax(np.abs(x)))
             lib.rooms.append(x[max(0, lead - 32) : lead + 24000])
+    if more is not None:
+        _add_more(lib, more)
     return lib
+
+
+def _add_more(lib: Library, more: Path) -> None:
+    """Recordings of music, speech and nameless things that were not trained on."""
+    named = more / "screened.txt"
+    left_out = set(named.read_text().split("\n")) if named.exists() else set()
+    for kind in ("music", "speech", "unknown"):
+        for path in sorted((more / kind).glob("*.flac")):
+            code = hashlib.sha256(path.stem.encode()).digest()
+            if path.name in left_out or lib.part not in ("", "tune" if code[1] % 2 else "test"):
+                continue
+            if kind != "unknown":
+                _add(lib, kind, path)
+            elif (sound := recorded(kind, path)).bursts:
+                lib.odd.append(sound)
 
 
 _FOLDERS: Final = {
@@ -109,7 +133,7 @@ def _taken(path: Path, held_out: bool, part: str) -> bool:
 
 def _half(paths: Sequence[Path], part: str) -> list[Path]:
     """The half ``part`` of the clips ``paths`` of one class; clips of one source stay together."""
-    if not part:
+    if not part or not paths:
         return list(paths)
     border = paths[(len(paths) - 1) // 2].name.split("-")[1]
     return [p for p in paths if (p.name.split("-")[1] <= border) == (part == "tune")]
@@ -215,6 +239,13 @@ def _utterances(rng: Rng, lib: Library) -> Sound:
         parts += [one.samples, gap]
         at += len(one.samples) + len(gap)
     return Sound("speech", np.concatenate(parts), tuple(bursts), {})
+
+
+def draw_unknown(rng: Rng, lib: Library, names: Sequence[str], seconds: float) -> Sound:
+    """A sound without a name here: one of ``names`` made, or as often a recording."""
+    if lib.odd and rng.random() < 0.5:
+        return vary(rng, lib.odd[int(rng.integers(len(lib.odd)))])
+    return everyday.synthesise(str(rng.choice(list(names))), rng, seconds)
 
 
 def _music(rng: Rng, lib: Library, seconds: float) -> Sound:

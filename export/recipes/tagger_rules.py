@@ -25,6 +25,7 @@ FRAME_MS: Final = 1000 * FRAME // RATE_HZ
 SECOND: Final = 25  # frames
 SCENE: Final = 10 * SECOND  # frames of a scene of two sounds
 SLOT: Final = 400  # frames from one scene's start to the next one's; silence in between
+SURE: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
 LONG: Final = frozenset(
     {"rain", "sea_waves", "helicopter", "chainsaw", "fire_crackling", "music", "siren",
      "clock_tick", "phone_ring", "alarm_clock"}
@@ -42,6 +43,7 @@ class Rule:
     min_off: int
     max_rise: int = 5
     lag: int = 0  # the onset is dated back by this
+    sure: float = 2.0  # a score that is believed at once
 
     def to_dict(self) -> dict[str, float]:
         """The same as the manifest spells it, times in milliseconds."""
@@ -52,6 +54,7 @@ class Rule:
             "min_off_ms": self.min_off * FRAME_MS,
             "max_rise_ms": self.max_rise * FRAME_MS,
             "lag_ms": self.lag * FRAME_MS,
+            **({"sure": round(self.sure, 4)} if self.sure <= 1 else {}),
         }
 
 
@@ -68,22 +71,30 @@ def events_of(score: Scores, rule: Rule) -> list[Found]:
     """Sounds that ``rule`` finds in the scores [T] of one class, as the tracker would.
 
     Runs at or above ``off`` that stay believed for ``min_on`` from where they reach ``on``, the
-    onset at most ``max_rise`` before that; what reaches ``on`` again within ``min_off`` joins.
+    onset at most ``max_rise`` before that, or reach ``sure`` before; what reaches ``on`` again
+    within ``min_off`` joins.
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], (score >= rule.off).view(np.int8), [0]])))
     above = np.flatnonzero(score >= rule.on)
     first = np.searchsorted(above, edges[::2])
+    certain = np.flatnonzero(score >= rule.sure)
+    at_once = np.searchsorted(certain, edges[::2])
     out: list[Found] = []
     hold = max(1, rule.min_on)
-    for a, b, i in zip(edges[::2].tolist(), edges[1::2].tolist(), first.tolist(), strict=True):
+    for a, b, i, j in zip(*(x.tolist() for x in (edges[::2], edges[1::2], first, at_once)),
+                          strict=True):  # fmt: skip
         if i >= len(above) or above[i] >= b:
             continue
         reached = int(above[i])
         start = max(a, reached - rule.max_rise)
         if out and start - out[-1].stop < rule.min_off:
             out[-1] = Found(out[-1].start, b, out[-1].told)
-        elif b - reached >= hold:
-            out.append(Found(start, b, reached + hold))
+            continue
+        told = reached + hold
+        if j < len(certain) and certain[j] < min(b, told):
+            told = int(certain[j]) + 1
+        if told <= b:
+            out.append(Found(start, b, told))
     return [Found(max(0, e.start - rule.lag), e.stop, e.told) for e in out]
 
 
@@ -96,6 +107,7 @@ class Heard:
     alarms: dict[str, tuple[Scores, list[Interval]]]  # label -> scores, where it sounds
     calm: dict[str, tuple[Scores, float]]  # kind -> scores, hours
     delay: int = 0  # by which scores trail the truth
+    unclear: frozenset[str] = frozenset()  # kinds of calm that may hold speech or music
 
 
 @dataclass
@@ -125,7 +137,7 @@ def tally(heard: Heard, label: str, rule: Rule) -> Tally:
     out.wrong = sum(
         len(events_of(scores[:, k], rule))
         for kind, (scores, _) in heard.calm.items()
-        if kind != label
+        if kind != label and not (kind in heard.unclear and label in ("speech", "music"))
     )
     if label in heard.alarms:
         scores, spans = heard.alarms[label]
@@ -164,13 +176,14 @@ def _segments(
 def _waits(
     events: Sequence[Found], true: Sequence[Interval], delay: int, label: str
 ) -> list[float]:
-    """Seconds from each true onset to the first caption of it; none where there is none."""
+    """Seconds from true onsets to the first caption of each, if any came after it."""
     hold = 0 if label in ALERTS else 2  # the stabiliser's second look
     out = []
     for a, b in true:
         for e in events:
-            if e.start - delay < b + SECOND // 2 and e.stop - delay > a and e.told >= a:
-                out.append((2 * -(-e.told // 2) + hold - a) / SECOND)  # two frames come at once
+            if e.start - delay < b + SECOND // 2 and e.stop - delay > a:
+                if e.told >= a:  # else its caption stands already
+                    out.append((2 * -(-e.told // 2) + hold - a) / SECOND)  # two frames at once
                 break
             if e.start > b + SECOND:
                 break
@@ -231,6 +244,8 @@ def best_rule(
         return max(tried, key=lambda r: worth(label, tallies[r], prices))
 
     rule = best(rules_for(label))
+    if rule.min_on > 1:
+        rule = best(replace(rule, sure=sure) for sure in (2.0, *SURE) if sure > rule.on)
     dates = itertools.product((2, 5, 9), (0, 2, 4))
     rule = best(replace(rule, max_rise=rise, lag=lag) for rise, lag in dates)
     return rule, tallies[rule]

@@ -21,6 +21,7 @@ from ossicle.export.recipes.tagger_data import (
     Library,
     Rng,
     draw_sound,
+    draw_unknown,
     vary,
 )
 from ossicle.export.recipes.tagger_teacher import log_mel
@@ -249,13 +250,21 @@ def calm_scene(rng: Rng, lib: Library, kind: str, seconds: int) -> Scene:
         if kind in ("speech", "music"):
             sound = draw_sound(rng, lib, kind, 10.0)
         else:
-            sound = everyday.synthesise(str(rng.choice(unknown)), rng, float(rng.uniform(2, 8)))
+            sound = draw_unknown(rng, lib, unknown, float(rng.uniform(2, 8)))
         sound = trim(sound, 0, min(len(sound.samples), n - at))
         sounds.append(Placement(sound, at, float(rng.uniform(5, 30))))
         at += len(sound.samples) + int(rng.uniform(0, 1.5) * RATE_HZ)
     room = synthetic_room(rng, float(rng.uniform(0.15, 0.5)))
     sounds = [replace(p, room=room) for p in sounds]
     return mix(sounds, quiet_room(rng, n), 20 * float(np.log10(level)))
+
+
+def unclear(lib: Library) -> frozenset[str]:
+    """Kinds of calm in which nobody knows whether there is music or a voice.
+
+    Recordings of sounds without a name hold kalimbas and laughter too.
+    """
+    return frozenset({"unknown", "household"}) if lib.odd else frozenset()
 
 
 def _plain(bed: Array) -> Scene:

@@ -181,7 +181,7 @@ def listen(pupils: Pupils, shards: Shards, rng: np.random.Generator, scenes: int
         mels.append(mel.numpy().astype(np.float16))
         truths.append(truth.numpy())
         known.append(alone.numpy())
-    centre, spread = _scale(shards)
+    centre, spread = scale(shards)
     view = (shards.embedding[pick].astype(np.float32) - centre) / spread
     layers = {layer: np.concatenate(parts.pop(layer)) for layer in HEARD}
     return Remembered(
@@ -291,7 +291,7 @@ def train(asked: argparse.Namespace) -> None:
     ]
     optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
     bases = [g["lr"] for g in optimiser.param_groups]
-    centre, spread = _scale(shards)
+    centre, spread = scale(shards)
     chance = chances(shards)
     begun, step, looked, deadline = time.monotonic(), 0, time.monotonic(), asked.minutes * 60
     parts: dict[str, float] = {}
@@ -339,7 +339,8 @@ def chances(shards: Shards) -> NDArray[np.float64]:
     return np.asarray(need / need.sum(), np.float64)
 
 
-def _scale(shards: Shards) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def scale(shards: Shards) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and spread [1024] of the teacher's embedding."""
     flat = shards.embedding.reshape(-1, 1024).astype(np.float32)
     return flat.mean(0), np.maximum(flat.std(0), 0.05)
 

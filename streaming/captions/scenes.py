@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ossicle.runtime import snapshot
 from ossicle.runtime.timing import Outlook
+from ossicle.runtime.worddecoder import as_vector
 from ossicle.streaming.captions.cue import Kind, Label, Op, Priority, Relation, RelationKind
 from ossicle.streaming.captions.layout import LINE_COLUMNS, MOST_MS, lay_out, reading_ms
 from ossicle.streaming.captions.lines import ComposerState, Draft, Group
@@ -34,6 +38,7 @@ class SceneState:
     heard: int = 0  # sample at which the last new sound was reported
     shown: Draft | None = None  # the sentence on screen
     until: int = 0  # sample at which it may go
+    vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # by cue, at its start
 
 
 class Scenes:
@@ -54,6 +59,7 @@ class Scenes:
     def step(
         self, state: SceneState, drafts: Sequence[Draft], outlook: Outlook | None,
         numbers: ComposerState, open_cues: Container[int], now: int,
+        embedding: NDArray[np.float32] | None = None,
     ) -> list[Draft]:  # fmt: skip
         """Return what to show at sample ``now``.
 
@@ -64,9 +70,13 @@ class Scenes:
             numbers: where cue numbers come from.
             open_cues: cues that are on screen and so must be seen to their end.
             now: sample that the scores have come to.
+            embedding: the tagger's, of this frame, if the decoder looks at it.
         """
         out: list[Draft] = []
         for draft in drafts:
+            if draft.op is Op.OPEN and embedding is not None:
+                state.vectors[draft.cue_id] = as_vector(embedding)
+                state.vectors = dict(list(state.vectors.items())[-REMEMBERED:])
             self._listen(state, draft, now)
             if _is_told_apart(draft) or draft.cue_id in open_cues:
                 out.append(_linked(state, draft))
@@ -107,7 +117,8 @@ class Scenes:
         for at, draft in enumerate(about):
             moment += at > 0 and any(r.kind is RelationKind.THEN for r in draft.relations)
             label = draft.labels[0]
-            heard.append(Heard(self.keys[label.class_id], moment, label.score))
+            vector = state.vectors.get(draft.cue_id)
+            heard.append(Heard(self.keys[label.class_id], moment, label.score, vector))
         sentence = self.writer.write(heard, self.language)
         if sentence is None or sentence.text == state.said:
             _tell(state, new, state.scene)

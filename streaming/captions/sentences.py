@@ -30,11 +30,15 @@ GRAMMAR = "grammar"
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One sound to be worded: its key in the lexicon, the moment it began in, and its score."""
+    """One sound to be worded: its key in the lexicon, the moment it began in, and its score.
+
+    ``vector`` is the tagger's embedding when it was believed (:func:`as_vector`), if known.
+    """
 
     key: str
     moment: int = 0
     score: float = 1.0
+    vector: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,12 @@ class SentenceWriter:
     def __init__(self, bundle: Bundle | None, beam: int = 4, decoder: Words | None = None) -> None:
         self.name, self.beam, self.timing = GRAMMAR, beam, WAIT
         self.decoder = decoder
+        self.embedding, self.tagger = 0, ""  # the size of which tagger's embeddings it looks at
         if bundle is None:
             return
         self.settings = settings_of(bundle)
+        self.embedding = int(self.settings.get("embedding", 0))
+        self.tagger = str(self.settings.get("tagger", ""))
         self.name, self.timing = bundle.manifest.name, head_of(self.settings)
         self.decoder = decoder or KernelWords(bundle)
         self.sounds = {name: i for i, name in enumerate(bundle.manifest.labels or ())}
@@ -94,11 +101,14 @@ class SentenceWriter:
     def memory(self, told: Sequence[Heard]) -> NDArray[np.float32]:
         """Return what the decoder attends to, `[rows, features]`."""
         rows, moments, count = (self.settings["rows"], self.settings["moments"], len(self.sounds))
-        memory = np.zeros((rows, count + moments + 1), np.float32)
+        width = self.embedding
+        memory = np.zeros((rows, count + moments + 1 + width), np.float32)
         for row, item in enumerate(told):
             memory[row, self.sounds[item.key]] = 1
             memory[row, count + min(item.moment, moments - 1)] = 1
-            memory[row, -1] = item.score
+            memory[row, count + moments] = item.score
+            if width and item.vector is not None and len(item.vector) == width:
+                memory[row, count + moments + 1 :] = item.vector
         return memory
 
 

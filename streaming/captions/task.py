@@ -153,10 +153,11 @@ class CaptionTask:
         for narrow, broad in self.narrower:  # a baby that cries is not also a person that cries
             scores[scores[:, narrow] >= desk.on[narrow], broad] = 0
         length = hop.stop - hop.start
+        views = self._views(desk, outputs, len(scores))
         for i, frame in enumerate(scores):
             begin = hop.start + i * length // len(scores)
             end = hop.start + (i + 1) * length // len(scores)
-            events += self._frame(state, desk, frame, begin, end)
+            events += self._frame(state, desk, frame, begin, end, views[i])
         state.taken = hop.stop
         return events
 
@@ -186,8 +187,9 @@ class CaptionTask:
         return self._publish(state, before, self._untold(state, before), state.tracker.seen, seen)
 
     def _frame(
-        self, state: CaptionState, desk: Desk, scores: NDArray[np.float32], begin: int, end: int
-    ) -> list[Event]:
+        self, state: CaptionState, desk: Desk, scores: NDArray[np.float32], begin: int, end: int,
+        view: NDArray[np.float32] | None,
+    ) -> list[Event]:  # fmt: skip
         seen = min(end, state.fed)
         start, stop = max(begin - self.delay, state.origin), min(end - self.delay, state.fed)
         edges: list[Edge] = []
@@ -197,12 +199,12 @@ class CaptionTask:
         sounding = [t.sound for i in state.tracker.live if (t := tracks[i]).sound is not None]
         now = max(stop, state.tracker.seen)
         drafts = desk.composer.step(state.composer, edges, sounding, now)
-        drafts = self._told(state, desk, drafts, scores, now)
+        drafts = self._told(state, desk, drafts, scores, now, view)
         return self._publish(state, desk, drafts, now, seen)
 
     def _told(
         self, state: CaptionState, desk: Desk, drafts: list[Draft],
-        scores: NDArray[np.float32] | None, now: int,
+        scores: NDArray[np.float32] | None, now: int, view: NDArray[np.float32] | None = None,
     ) -> list[Draft]:  # fmt: skip
         """Return the drafts, or the sentences about them; no scores: nothing more will come."""
         if desk.scenes is None:  # what a sentence told of before is not told again
@@ -215,7 +217,17 @@ class CaptionTask:
             rising = int((~on & (scores >= desk.off)).sum())
             outlook = Outlook(rising, min(1.0, float(near.max(initial=0))))
         return desk.scenes.step(state.scenes, drafts, outlook, state.composer,
-                                state.stabiliser.held, now)  # fmt: skip
+                                state.stabiliser.held, now, view)  # fmt: skip
+
+    def _views(
+        self, desk: Desk, outputs: Mapping[str, NDArray[Any]], frames: int
+    ) -> list[NDArray[np.float32] | None]:
+        """Return the tagger's embedding of each frame, if the sentences are made from it."""
+        writer = desk.scenes.writer if desk.scenes is not None else None
+        given = outputs.get("embedding")
+        if writer is None or not writer.embedding or writer.tagger != self.model or given is None:
+            return [None] * frames
+        return list(np.asarray(given, np.float32).reshape(frames, -1))
 
     @staticmethod
     def _untold(state: CaptionState, desk: Desk) -> list[Draft]:

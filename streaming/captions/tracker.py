@@ -1,14 +1,15 @@
 """Sounds with true beginnings and ends, from frame scores: thresholds with hysteresis.
 
 A sound is the union of runs of frames at or above ``off`` that reach ``on`` for at least
-``min_on`` samples, joined where the pauses are shorter than ``min_off``. Its onset is the start of
-the frame where the score began to rise (less ``lag``), not of the one where it was believed; its
-offset the end of the last frame that held. All times are sample indices of the capture clock, so
-nothing depends on how the audio was cut, and nothing drifts.
+``min_on`` samples, or ``sure`` once, joined where the pauses are shorter than ``min_off``. Its
+onset is the start of the frame where the score began to rise (less ``lag``), not of the one where
+it was believed; its offset the end of the last frame that held. All times are sample indices of
+the capture clock, so nothing depends on how the audio was cut, and nothing drifts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ class ClassRule:
     min_off: int = 0  # a pause shorter than this joins, a longer one splits
     max_rise: int = 0  # the onset lies at most this long before `on` was reached
     lag: int = 0  # the score rises this long after its sound: the onset is dated back
+    sure: float = math.inf  # a score that is believed at once, whatever `min_on`
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.off <= self.on:
@@ -42,6 +44,8 @@ class ClassRule:
             )
         if min(self.min_on, self.min_off, self.max_rise, self.lag) < 0:
             raise CaptionError(f"class {self.name}: a negative duration")
+        if not self.sure >= self.on:
+            raise CaptionError(f"class {self.name}: sure at {self.sure}, on from {self.on} already")
 
 
 @snapshot.record("captions.Sound")
@@ -107,6 +111,7 @@ class Tracker:
         self.rules = tuple(rules)
         self._on = np.array([r.on for r in rules], np.float32)
         self._off = np.array([r.off for r in rules], np.float32)
+        self._sure = np.array([r.sure for r in rules], np.float32)
 
     def open(self) -> TrackerState:
         """Return the memory of a new stream."""
@@ -127,12 +132,13 @@ class Tracker:
         if state.first == NEVER:
             state.first = start
         above_off, above_on = scores >= self._off, scores >= self._on
+        sure = scores >= self._sure
         edges: list[Edge] = []
         for index in sorted({*np.flatnonzero(above_off).tolist(), *state.live}):
             rule, track = self.rules[index], state.tracks[index]
             if above_off[index]:
-                self._hold(state, index, rule, bool(above_on[index]), float(scores[index]),
-                           start, stop, edges)  # fmt: skip
+                self._hold(state, index, bool(above_on[index]), bool(sure[index]),
+                           float(scores[index]), start, stop, edges)  # fmt: skip
             else:
                 self._fall(rule, track, stop, edges)
         state.live = [i for i, t in enumerate(state.tracks) if t.rise != NEVER or t.sound]
@@ -157,10 +163,10 @@ class Tracker:
         return edges
 
     def _hold(
-        self, state: TrackerState, index: int, rule: ClassRule, on: bool, score: float,
+        self, state: TrackerState, index: int, on: bool, sure: bool, score: float,
         start: int, stop: int, edges: list[Edge],
     ) -> None:  # fmt: skip
-        track = state.tracks[index]
+        rule, track = self.rules[index], state.tracks[index]
         if track.rise == NEVER:
             track.rise, track.peak = start, 0.0
         track.peak = max(track.peak, score)
@@ -177,7 +183,7 @@ class Tracker:
             track.fall = NEVER
         if sound is not None:
             sound.heard, sound.peak = stop, max(sound.peak, track.peak)
-        elif track.reached != NEVER and stop - track.reached >= rule.min_on:
+        elif sure or (track.reached != NEVER and stop - track.reached >= rule.min_on):
             state.sounds += 1
             rise = max(track.rise, track.reached - rule.max_rise)
             onset = max(rise - rule.lag, state.first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ torch = pytest.importorskip("torch")
 
 from ossicle.export.models.captioner import Captioner, CaptionerShape  # noqa: E402
 from ossicle.export.recipes import captioner_bundle, captioner_measure  # noqa: E402
-from ossicle.export.recipes.captioner import batches, build_language, gather, train  # noqa: E402
+from ossicle.export.recipes.captioner import (  # noqa: E402
+    batches,
+    build_language,
+    gather,
+    train,
+    widened,
+)
 from ossicle.export.recipes.captioner_examples import (  # noqa: E402
     BEGIN,
     END,
@@ -92,6 +99,33 @@ def test_what_is_told_has_moments_and_scores(scenes: Path) -> None:
     assert all(m == 0 and 0.4 < s <= 1 for t in told for _, m, s in t)
     with pytest.raises(ExportError, match="captioner_render"):
         scenes_told(scenes / "nothing", TAGGED)
+
+
+def test_a_tagger_that_gives_embeddings_is_told_along(scenes: Path) -> None:
+    with np.load(scenes / "scenes0000.npz") as plain:
+        held = dict(plain)
+    count = held["scores"].reshape(8, -1, held["scores"].shape[-1]).shape[1]
+    views = np.random.default_rng(0).random((8, count, 6)).astype(np.float16) * 9
+    np.savez(scenes / "scenes0000.npz", embedding=views, **held)
+    told = scenes_told(scenes, TAGGED)
+    assert all(len(row) == 4 for rows in told for row in rows)
+    assert all(abs(float(np.mean(row[3] ** 2)) - 1) < 0.01 for rows in told for row in rows)
+    pairs = [p for c in CAPTIONS if (p := read_pair(c)) is not None]
+    language = build_language(pairs * 4, clauses_of())
+    shape = CaptionerShape(len(language.words), len(language.sounds), embedding=6)
+    sources = gather(pairs * 4, told, language, shape)
+    _, memory = next(batches(sources, shape, 64, seed=0))
+    felt = memory[..., -6:].abs().amax(-1) > 0
+    assert 0.05 < float(felt.any(1).float().mean()) < 0.8  # of the mixtures alone, and not of all
+    row = captioner_measure.memory_about(told[0], language, shape)
+    np.testing.assert_allclose(row[0, -6:], told[0][0][3], atol=1e-3)
+    narrow = Captioner(replace(shape, embedding=0))
+    wide = Captioner(shape)
+    wide.load_state_dict(widened(narrow.state_dict(), shape))
+    tokens, plain_memory = torch.zeros(1, 3, dtype=torch.long), torch.from_numpy(row)[None]
+    with torch.no_grad():
+        same = narrow.whole(tokens, plain_memory[..., :-6])
+        torch.testing.assert_close(wide.whole(tokens, plain_memory), same)
 
 
 def test_the_head_waits_for_what_rises(scenes: Path) -> None:

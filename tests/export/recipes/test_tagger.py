@@ -278,14 +278,17 @@ scores = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), min_size=1, max_si
 
 
 @settings(max_examples=200)
-@given(scores, st.integers(0, 3), st.integers(1, 6), st.integers(0, 4), st.integers(0, 3))
+@given(
+    scores, st.integers(0, 3), st.integers(1, 6), st.integers(0, 4), st.integers(0, 3),
+    st.sampled_from([0.6, 0.9, 2.0]),
+)  # fmt: skip
 def test_calibration_hears_what_the_tracker_hears(
-    values: list[float], hold: int, pause: int, rise: int, lag: int
+    values: list[float], hold: int, pause: int, rise: int, lag: int, sure: float
 ) -> None:
-    rule = Rule(0.5, 0.3, hold, pause, rise, lag)
+    rule = Rule(0.5, 0.3, hold, pause, rise, lag, sure)
     found = [(e.start, e.stop) for e in events_of(np.float32(values), rule)]
     times = (t * 640 for t in (hold, pause, rise, lag))
-    tracker = Tracker([ClassRule("x", 0.5, 0.3, *times)])
+    tracker = Tracker([ClassRule("x", 0.5, 0.3, *times, sure=sure)])
     state, edges = tracker.open(), []
     for i, value in enumerate(values):
         edges += tracker.step(state, np.float32([value]), i * 640, i * 640 + 640)
@@ -325,6 +328,17 @@ def test_a_dear_false_caption_makes_a_stricter_rule() -> None:
         if price:
             assert t.wrong == 0
             assert rule.on > 0.6 or rule.min_on > 2
+
+
+def test_what_nobody_knows_teaches_nothing() -> None:
+    logits = torch.zeros(1, 24, 20, requires_grad=True)
+    truth = torch.zeros(1, 24, 20)
+    truth[:, :, 4] = step.UNKNOWABLE
+    made = (logits, logits, torch.zeros(1, 1024, 12))
+    step.loss_of(made, truth, torch.zeros(1, 1, 1024), torch.zeros(1))[0].backward()
+    assert logits.grad is not None
+    # the tiny tier's own lesson, to say what the full one says, is the same for every class
+    assert abs(float(logits.grad[0, 0, 4])) < 0.5 * abs(float(logits.grad[0, 0, 5]))
 
 
 def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:

@@ -71,6 +71,20 @@ def test_latency_is_from_the_true_onset_to_the_first_cue() -> None:
     assert late["evidence"]["p50"] + late["belief"]["p50"] == pytest.approx(0.5)
 
 
+def test_what_begins_under_its_own_caption_is_captioned_and_not_timed() -> None:
+    again = Event("dog_bark", 28_000, 36_000)
+    scores, on = {"dog_bark": 0.5}, frozenset({"dog_bark"})
+    for feed, standing in (
+        ([(24_000, OPEN), (40_000, CLOSE)], 1),
+        ([(20_000, OPEN), (26_000, CLOSE)], 0),
+        ([(30_000, OPEN)], 0),
+    ):
+        late = measures.latency([run([again], feed)], ["dog_bark", "rain"], scores, 640, on)
+        assert late["stood_already"] == standing
+        assert late["captioned"] >= standing
+        assert bool(late["unaware"]) == (feed[0][0] > again.onset)
+
+
 def test_a_second_cue_for_one_sound_is_a_duplicate_unless_it_continues() -> None:
     again = Cue("OPEN", 3, "[dog barks]", (Label("dog_bark", 20_000),))
     going = Cue("OPEN", 3, "[continues]", again.labels, (Relation("continues"),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import ManifestError
+from ossicle.runtime.manifest import Manifest
 from ossicle.runtime.model import Model
-from ossicle.runtime.task import CueEvent, InlineRun
+from ossicle.runtime.task import CueEvent, Hop, InlineRun
 from ossicle.runtime.timing import INPUTS, WAIT, Outlook, TimingHead, head_of
 from ossicle.streaming.captions.commands import caption_events
 from ossicle.streaming.captions.cue import Cue, Kind, Op, Priority, RelationKind, check_feed
 from ossicle.streaming.captions.options import CaptionOptions
+from ossicle.streaming.captions.sentences import Heard, Sentence, SentenceWriter
 from ossicle.streaming.captions.task import CaptionTask
 
 RATE = 16_000
@@ -72,6 +75,34 @@ def test_an_alarm_is_told_at_once_and_by_itself(tone_bundle: Bundle, make_tones:
     assert [c.text for c in opened(feed(tone_bundle, make_tones(plan, 8.0), alone))] == [
         "A smoke alarm beeps"
     ]
+
+
+def test_the_decoder_is_told_the_embedding_of_the_moment(
+    manifest_with: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Heard] = []
+
+    class Listener(SentenceWriter):
+        def write(self, heard: Sequence[Heard], language: str = "en") -> Sentence | None:
+            told.extend(heard)
+            return super().write(heard, language)
+
+    writer = Listener(None)
+    writer.embedding, writer.tagger = 3, "tones"
+    monkeypatch.setattr("ossicle.streaming.captions.desk.writer_of", lambda _: writer)
+    tones = manifest_with()
+    task = CaptionTask(tones, CaptionOptions(style="sentence"))
+    state, labels = task.open(), tones.labels or ()
+    scores = np.zeros((1, len(labels)), np.float32)
+    scores[0, labels.index("rain")] = 0.99
+    for k in range(60):
+        start = k * tones.hop
+        task.push(state, Chunk(np.zeros((1, tones.hop), np.float32), start, MONO))
+        view = np.float32([[k + 1, 0, 0]])
+        task.take(state, Hop({}, start, start + tones.hop), {"scores": scores, "embedding": view})
+    assert [h.key for h in told] == ["rain"]
+    np.testing.assert_allclose(told[0].vector, [3**0.5, 0, 0], rtol=1e-2)
+    assert snapshot.dump(state)
 
 
 def test_nothing_is_said_of_silence_nor_twice(tone_bundle: Bundle, make_tones: Tones) -> None:

@@ -1,0 +1,189 @@
+"""The second course: scenes mixed anew at every step, and what fools the model oftener.
+
+    python -m ossicle.export.recipes.tagger_refine --bank FOLDER --shards FOLDER --val FOLDER \
+        --start work/run/pupils.pt --minutes 60 --out work/run2
+
+The first course (:mod:`tagger_train`) hears a few thousand scenes over and over. Here no scene
+comes twice; a share of the batch comes from the rendered shards, with the teacher's view of them.
+New files in the bank's folders are taken in while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ossicle.export.recipes.tagger_blend import Bank, Blend, blend, load_bank, remember, spoil
+from ossicle.export.recipes.tagger_step import features, loss_of, vary
+from ossicle.export.recipes.tagger_teacher import PATCH
+from ossicle.export.recipes.tagger_train import (
+    Pupils,
+    Shards,
+    average,
+    chances,
+    clip_features,
+    judge,
+    read_shards,
+    scale,
+)
+from ossicle.runtime.scene.labels import LABELS
+
+SIZE = 10 * PATCH  # frames of a scene that are trained on: whole patches of the teacher
+
+
+class Course:
+    """What one step needs: scenes old and new, the model, and its running average."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.asked = asked
+        self.rng = np.random.default_rng(asked.seed)
+        self.pupils = Pupils()
+        self.pupils.load_state_dict(torch.load(asked.start, weights_only=True))
+        for layer in list(self.pupils.trunk.layers)[: asked.freeze]:
+            layer.requires_grad_(False)
+        self.pupils.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean = copy.deepcopy(self.pupils)
+        self.shards = read_shards(asked.shards)
+        self.chance = chances(self.shards)
+        self.centre, self.spread = scale(self.shards)
+        self.bank = self.load()
+        trunk = [p for p in self.pupils.trunk.parameters() if p.requires_grad]
+        heads = [p for n, p in self.pupils.named_parameters() if not n.startswith("trunk")]
+        groups = [{"params": trunk, "lr": asked.rate * asked.gentle}, {"params": heads}]
+        self.optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
+        self.bases = [group["lr"] for group in self.optimiser.param_groups]
+
+    def load(self, old: Bank | None = None) -> Bank:
+        """The bank as it lies on the disk now."""
+        self.paths = sorted(p for f in self.asked.bank for p in f.glob("*.npz"))
+        self.paths = [p for p in self.paths if not p.name.endswith(".part.npz")]
+        return load_bank(self.paths, old)
+
+    def renew(self) -> None:
+        """Take in new files of the bank."""
+        found = [p for f in self.asked.bank for p in f.glob("*.npz")]
+        if {p for p in found if not p.name.endswith(".part.npz")} != set(self.paths):
+            self.bank = self.load()
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Blend]]:
+        """Log-mel, truth, the teacher's view, whether it is known, and the new scenes, first."""
+        asked, rng = self.asked, self.rng
+        scenes = [blend(rng, self.bank) for _ in range(asked.batch - asked.rendered)]
+        mel = np.stack([s.mel[:SIZE] for s in scenes])
+        spoil(rng, mel)
+        truth = np.stack([s.truth[: SIZE // 4] for s in scenes]).astype(np.float32)
+        pick = rng.choice(len(self.shards.mel), asked.rendered, p=self.chance)
+        old = vary(
+            rng,
+            torch.from_numpy(self.shards.mel[pick, :SIZE].astype(np.float32)),
+            torch.from_numpy(self.shards.truth[pick, : SIZE // 4].astype(np.float32)),
+        )
+        seen = (self.shards.embedding[pick].astype(np.float32) - self.centre) / self.spread
+        view = np.concatenate([np.zeros((len(scenes), *seen.shape[1:]), np.float32), seen])
+        known = torch.cat([torch.zeros(len(scenes)), old[2].float()])
+        return (
+            torch.cat([torch.from_numpy(mel), old[0]]),
+            torch.cat([torch.from_numpy(truth), old[1]]),
+            torch.from_numpy(view),
+            known,
+            scenes,
+        )
+
+    def step(self, rate: float, count: int) -> dict[str, float]:
+        """One step at ``rate`` of the full one; the losses."""
+        for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
+            group["lr"] = base * rate
+        mel, truth, view, known, scenes = self.batch()
+        outs = features(self.pupils.trunk, mel, self.asked.freeze, True)
+        made = self.pupils.heads(mel, [y.float() for y in outs])
+        calm = torch.zeros(len(mel), dtype=torch.bool)
+        calm[: len(scenes)] = torch.tensor([s.calm for s in scenes])
+        loss, parts = loss_of(made, truth, view, known, calm)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.pupils.parameters(), 2.0)
+        self.optimiser.step()
+        average(self.mean, self.pupils, min(0.998, count / (count + 10)))
+        parts["fooled"] = self.learn_doubt(made[0].detach(), truth, scenes)
+        return parts
+
+    @torch.no_grad()
+    def learn_doubt(self, logits: Tensor, truth: Tensor, scenes: list[Blend]) -> float:
+        """How surely calm scenes were taken for events: the mean, noted by sound."""
+        wrongs = []
+        never = truth.amax(1) == 0  # [B, K]
+        never[:, LABELS.index("music")] = False
+        for b, scene in enumerate(scenes):
+            if scene.calm and scene.made_of:
+                worst = torch.sigmoid(logits[b][:, never[b]]).amax(1)
+                wrongs.append(float(worst.topk(6).values.mean()))
+                remember(self.bank, scene, wrongs[-1])
+        return float(np.mean(wrongs)) if wrongs else 0.0
+
+
+def train(asked: argparse.Namespace) -> None:
+    """Run until the clock says so; write ``pupils.pt`` and a line of JSON per look."""
+    torch.manual_seed(asked.seed)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    clips = clip_features(asked.data, asked.val_folds)
+    val = read_shards([asked.val])
+    val = Shards(val.mel[:120], val.truth[:120], val.embedding[:120])
+    course = Course(asked)
+    begun = looked = renewed = time.monotonic()
+    count, deadline = 0, asked.minutes * 60
+    sums: dict[str, float] = {}
+    with (asked.out / "log.jsonl").open("a") as log:
+        while (now := time.monotonic() - begun) < deadline:
+            warm = min(1.0, (count + 1) / 100)
+            parts = course.step(warm * (0.5 + 0.5 * np.cos(np.pi * now / deadline)) + 0.01, count)
+            count += 1
+            for name, value in parts.items():
+                sums[name] = 0.98 * sums.get(name, value) + 0.02 * value
+            if time.monotonic() - renewed > 120:
+                renewed = time.monotonic()
+                course.renew()
+            last = time.monotonic() - begun >= deadline
+            if last or time.monotonic() - looked > asked.look * 60:
+                looked = time.monotonic()
+                row = {"step": count, "seconds": round(now), **sums,
+                       **judge(course.mean, val, clips)}  # fmt: skip
+                row["bank"] = {k: len(v) for k, v in course.bank.items.items()}
+                print(json.dumps(row), file=log, flush=True)
+                torch.save(course.mean.state_dict(), asked.out / "pupils.part")
+                (asked.out / "pupils.part").replace(asked.out / "pupils.pt")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("OSSICLE_DATA", ".")))
+    parser.add_argument("--bank", type=Path, nargs="+", required=True)
+    parser.add_argument("--shards", type=Path, nargs="+", required=True)
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--val-folds", type=int, nargs="+", default=[4])
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--look", type=float, default=5)
+    parser.add_argument("--rate", type=float, default=1.2e-3)
+    parser.add_argument("--gentle", type=float, default=0.3, help="the trunk's share of the rate")
+    parser.add_argument("--freeze", type=int, default=3, help="first layers left as they are")
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--rendered", type=int, default=2, help="of the batch, from the shards")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    train(asked)
+
+
+if __name__ == "__main__":
+    main()
