@@ -4,6 +4,7 @@ import contextlib
 import sys
 import types
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +184,27 @@ def test_the_sentence_encoder_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert module.sentence_encoder("some")(["abc"]).tolist() == [[3.0]]
     with pytest.raises(QueryError, match="nowhere"):
         module.sentence_encoder("nowhere")
+
+
+def test_a_folder_of_a_sentence_encoder_is_read_by_the_library_itself(tmp_path: Path) -> None:
+    """Real sentence-transformers and real files; the weights are random, so no wording is wide."""
+    pytest.importorskip("sentence_transformers", reason="the extra 'queries' is not installed")
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hound", "rain", "the", "falls"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=64,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    embed = sentence_encoder(str(tmp_path))
+    vectors = embed(["hound", "the rain falls", "the hound"])
+    assert vectors.shape == (3, 32)
+    assert vectors.dtype == np.float32
+    weight, bias = np.zeros((64, 3), np.float32), np.zeros(3, np.float32)
+    phrases = [["hound"], ["the rain falls"]]
+    book = QueryBook(("dog_bark", "rain"), [["dog_bark"], ["rain"]], phrases, weight, bias, embed)
+    found = book.resolve("not the rain falls")
+    assert found.unwanted == ("rain",)
+    assert found.similarity == pytest.approx(1.0, abs=1e-5)
