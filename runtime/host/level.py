@@ -24,6 +24,8 @@ class Level:
         self.attack = np.float32(1 - np.exp(-1 / attack))
         self.release = np.float32(1 - np.exp(-1 / release))
         self.limit = np.float32(10.0 ** (max_gain_db / 20))
+        self.least = np.float32(1) / self.limit
+        self._line = np.empty(0, np.float32)
 
     def open(self, batch: int) -> HostState:
         """Return a level that the first sound will set."""
@@ -33,18 +35,33 @@ class Level:
         """Return the levelled samples and the gain."""
         x = inputs[0][:, 0]
         power, before = state["power"], state["gain"]
-        fresh = np.mean(x * x, axis=1, keepdims=True)
+        fresh = np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(x.shape[1])
         rate = np.where(fresh > power, self.attack, self.release)
-        first = (power == 0) & (fresh > 0)
-        power += np.where(first, np.float32(1), rate) * (fresh - power)
-        level = np.sqrt(power)
-        after = np.clip(self.target / np.maximum(level, 1e-9), 1 / self.limit, self.limit)
-        after = np.where(power > 0, after, before).astype(np.float32)
-        start = np.where(first, after, before)
-        ramp = np.arange(1, x.shape[1] + 1, dtype=np.float32) / np.float32(x.shape[1])
-        gain = start + (after - start) * ramp
-        state["gain"][:] = after
+        heard = power.all()  # nearly always: what a stream's first sound needs is then left out
+        if not heard:
+            first = power == 0
+            rate = np.where(first, np.float32(1), rate)
+        power += rate * (fresh - power)
+        after, start = self._gain(power, before), before
+        if not heard:
+            start = np.where(first, after, before)
+        gain = start + (after - start) * self._ramp(x.shape[1])
+        before[:] = after
         return [(x * gain)[:, None], gain]
+
+    def _gain(self, power: Array, before: Array) -> Array:
+        """Return the gain that the level asks for; silence from the start keeps the one it had."""
+        if power.all():
+            asked = self.target / np.sqrt(power)
+        else:
+            asked = self.target / np.maximum(np.sqrt(power), np.float32(1e-9))
+            asked = np.where(power > 0, asked, before)
+        return np.minimum(np.maximum(asked, self.least), self.limit)
+
+    def _ramp(self, length: int) -> Array:
+        if self._line.size != length:
+            self._line = np.arange(1, length + 1, dtype=np.float32) / np.float32(length)
+        return self._line
 
 
 class Unlevel:
@@ -64,9 +81,18 @@ class Unlevel:
         """Return the samples divided by the gain that they had."""
         samples, gain = inputs
         if self.delay:
-            past = np.where(state["gain"] == 0, gain[:, :1], state["gain"])
-            joined = np.concatenate([past, gain], axis=1)
-            gain, state["gain"][:] = joined[:, : gain.shape[1]], joined[:, gain.shape[1] :]
+            past = state["gain"]
+            if not past.all():
+                past = np.where(past == 0, gain[:, :1], past)
+            length = gain.shape[1]
+            if length > self.delay:
+                joined = np.concatenate([past, gain], axis=1)
+                gain, state["gain"][:] = joined[:, :length], joined[:, length:]
+            else:
+                made = samples / past[:, None, :length]
+                state["gain"][:, :-length] = past[:, length:]
+                state["gain"][:, -length:] = gain
+                return [made]
         return [samples / gain[:, None]]
 
 
