@@ -211,6 +211,9 @@ def lyra_quality(folder: Path, bundle: Bundle, clips: list[Array], layers: int) 
         "clips": len(rows),
         "mean": _named(("TFLite", "QDQ", "float"), table.mean(0)),
         "difference_mean": _named(("QDQ", "float"), apart.mean(0)),
+        "difference_95": _named(  # half the width of the interval that holds the mean in 95 %
+            ("QDQ", "float"), 1.96 * apart.std(0, ddof=1) / np.sqrt(len(rows))
+        ),
         "difference_lowest": _named(("QDQ", "float"), apart.min(0)),
         "difference_highest": _named(("QDQ", "float"), apart.max(0)),
         "each": table.round(3).tolist(),

@@ -6,6 +6,12 @@ operators (framing, a DFT as int8 matrices, mel) become the host's log-mel, arit
 TFLite rounds the activations of most layers to 8 bits as it runs. The program ``step`` does the
 same, to the last bit; ``step-float`` leaves the rounding out: four times faster, and within 0.01 of
 the same scores over a clip.
+
+"As TFLite" means with XNNPACK, its default on processors: from TFLite's own log-mel every score is
+equal to 1e-6. The log-mel itself is off by what XNNPACK's square root and logarithm, which differ
+from processor to processor, are off by; where that tips an 8-bit rounding, a frame's score moved by
+up to 0.022 over ten clips, and a clip's by 0.005. TFLite's other kernels (no delegate) are no
+reference: they are up to 0.99 a frame and 0.87 a clip away from its default on the same clips.
 """
 
 from __future__ import annotations

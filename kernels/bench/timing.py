@@ -84,6 +84,3 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 HEAD = ("kernel", "size", "ours", "opponents (ours is faster by)", "bar", "check")
-
-
-HEAD = ("kernel", "size", "ours", "opponents (ours is faster by)", "bar", "check")

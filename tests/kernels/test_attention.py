@@ -120,6 +120,21 @@ def test_late_positions_keep_their_angles(rng: np.random.Generator) -> None:
     )
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotation_multiplies_by_complex_numbers(
+    interleaved: bool, rng: np.random.Generator
+) -> None:
+    x, at = rng.standard_normal((5, 2, 12)), np.array([0, 1, 7, 300, 2**31])
+    pair = np.s_[..., 0::2], np.s_[..., 1::2]
+    if not interleaved:
+        pair = np.s_[..., :6], np.s_[..., 6:]
+    rate = 1e4 ** (-np.arange(6) / 6)
+    want = (x[pair[0]] + 1j * x[pair[1]]) * np.exp(1j * at[:, None, None] * rate)
+    got = reference.rotate(x, at, 1e4, interleaved)
+    np.testing.assert_allclose(got[pair[0]], want.real, atol=1e-6)
+    np.testing.assert_allclose(got[pair[1]], want.imag, atol=1e-6)
+
+
 def test_interleaved_pairs(rng: np.random.Generator) -> None:
     qkv = three(rng, 1, 7, 2, 12)
     state = attention.fresh(4, 2, 12, tokens=7)

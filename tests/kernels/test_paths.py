@@ -80,5 +80,5 @@ def test_use_ends_with_its_block() -> None:
 def test_the_gpu_benchmark_checks_every_kernel_on_the_interpreter(tmp_path: Path) -> None:
     done = python("-m", "benchmarks.gpu", "--dry-run", "--json", str(tmp_path / "gpu.json"))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count(" equal ") == 8
+    assert done.stdout.count(" equal ") == 13
     assert (tmp_path / "gpu.json").exists()

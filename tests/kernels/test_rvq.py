@@ -44,6 +44,37 @@ def test_codes_equal_the_reference(
     assert (out == reference.encode(x, books)).all()
 
 
+def sums(rng: np.random.Generator, K: int, inner: int, outer: int, D: int) -> NDArray[np.float32]:
+    """Books whose row ``j inner + i`` is ``a_i + b_j``, rounded to fp16 as bundles keep them."""
+    a, b = made(rng, K, inner, D)[:, None], made(rng, K, outer, D)[:, :, None]
+    return (a + b).reshape(K, outer * inner, D).astype(np.float16).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "D", "T"),
+    [(128, 8, 64, 1), (128, 8, 64, 40), (64, 16, 33, 6), (512, 2, 20, 3)],
+)
+def test_codes_in_books_of_sums_equal_the_reference(
+    inner: int, outer: int, D: int, T: int, rng: np.random.Generator
+) -> None:
+    books, x = sums(rng, 4, inner, outer, D), rng.standard_normal((T, D)).astype(np.float32) * 2
+    assert (rvq.encode(x, rvq.pack(books)) == reference.encode(x, books)).all()
+    hostile = books.copy()
+    hostile[1] = made(rng, 1, outer * inner, D)[0]  # a plain book among them
+    hostile[2, inner // 2] += 1e-3  # off by more than rounding, by less than it would take to tell
+    hostile[3, :inner] = hostile[3, inner : 2 * inner]  # ties
+    x[0] *= 1e3
+    assert (rvq.encode(x, rvq.pack(hostile)) == reference.encode(x, hostile)).all()
+
+
+def test_books_of_sums_are_seen_and_others_are_not(rng: np.random.Generator) -> None:
+    packed = rvq.pack(np.concatenate([sums(rng, 1, 128, 8, 64), made(rng, 1, 1024, 64)]))
+    if packed.compiled is None:
+        pytest.skip("the path in use searches every book in full")
+    assert packed.compiled.outer(0) == 8
+    assert packed.compiled.outer(1) == 1
+
+
 def test_fewer_layers_are_a_prefix(rng: np.random.Generator) -> None:
     books, x = made(rng, 5, 64, 32), rng.standard_normal((4, 32)).astype(np.float32)
     whole = rvq.encode(x, books)
