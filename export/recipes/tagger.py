@@ -8,10 +8,19 @@ r"""The sound tagger from start to end: render, imitate, train, calibrate, expor
         --shards work/train --out work/trunk.pt
     $step.tagger_train --shards work/train --val work/val --trunk work/trunk.pt \
         --heads 15 --minutes 30 --out work/run
-    $step.tagger_calibrate --pupils work/run/pupils.pt --out work/rules.json
-    $step.tagger --pupils work/run/pupils.pt --rules work/rules.json --data $OSSICLE_DATA
+    $step.tagger_bank --out work/bank
+    $step.tagger_bank --out work/bank --name synth --only composed invented
+    $step.tagger_screen MORE/train/unknown --teacher ... --names ... > work/screened.txt
+    $step.tagger_bank --out work/bank --name real --more MORE/train --screened work/screened.txt
+    $step.tagger_refine --bank work/bank --shards work/train --val work/val \
+        --start work/run/pupils.pt --minutes 60 --out work/run2
+    $step.tagger_tune --more MORE/val --out work/tune.npz
+    $step.tagger_calibrate --pupils work/run2/pupils.pt --tuning work/tune.npz --out work/rules.json
+    $step.tagger --pupils work/run2/pupils.pt --rules work/rules.json
+    $step.tagger_tiny --bundle runtime/bundles/sounds-16k-tiny --out work/tiny8
 
-The last step, in this file, writes the two bundles ``sounds-16k`` and ``sounds-16k-tiny``. The
+``MORE`` is a folder of ``music``, ``speech`` and ``unknown`` recordings, if there is one. The last
+step but one, in this file, writes the two bundles ``sounds-16k`` and ``sounds-16k-tiny``. The
 teacher is heard, never copied: no layer starts from or keeps its numbers.
 """
 
@@ -36,8 +45,8 @@ from ossicle.export.models.tagger import (
     TaggerConfig,
     macs_per_second,
 )
+from ossicle.export.recipes.tagger_pupils import Pupils
 from ossicle.export.recipes.tagger_teacher import MEL
-from ossicle.export.recipes.tagger_train import Pupils
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.manifest import (
     Manifest,

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ossicle.export.models.tagger import STEP_FRAMES
 from ossicle.export.recipes.tagger_data import BRIDGE_S
+from ossicle.export.recipes.tagger_pupils import Pupils
 from ossicle.export.recipes.tagger_rules import (
     FRAME_MS,
     SLOT,
@@ -37,7 +38,6 @@ from ossicle.export.recipes.tagger_rules import (
 )
 from ossicle.export.recipes.tagger_scenes import FRAME
 from ossicle.export.recipes.tagger_step import features
-from ossicle.export.recipes.tagger_train import Pupils
 from ossicle.export.recipes.tagger_tune import Mel, Tuning, load
 from ossicle.runtime.scene.labels import LABELS
 

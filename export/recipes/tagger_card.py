@@ -47,7 +47,8 @@ Classes: {labels}.
 - Speech: Picovoice speech-to-intent and wake-word benchmarks (Apache-2.0), English commands.
 - Music: Slakh2100 stems (CC BY 4.0; E. Manilow et al., 2019), Sonic Pi samples (CC0), Web Audio
   loops (Apache-2.0). Rooms: impulse responses of the Web Audio samples (Apache-2.0).
-- Alarms, household sounds, noise: synthesised by `ossicle.runtime.scene`.
+{more}- Alarms, household sounds, noise, and some of the music and of the sounds without a name:
+  synthesised by `ossicle.runtime.scene`.
 - YAMNet (M. Plakal and D. Ellis, Apache-2.0) was the teacher: the trunk was trained from random
   initialisation to imitate YAMNet on our audio, and its embedding guided the rest. None of its
   weights are here.
@@ -62,8 +63,37 @@ Classes: {labels}.
 """
 
 
-def card(manifest: Manifest, story: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
-    """The card in Markdown; ``story`` has ``what``, ``how``, ``size``, ``folds``, ``limits``."""
+_MORE = """- Further music, speech and sounds without a name: {count:,} recordings out of {places}
+  public repositories under free licences, which `CREDITS.tsv` names.
+"""
+
+
+def gathered(manifest: Path) -> list[tuple[str, str, int]]:
+    """Repository, licence and number of the recordings that a folder's ``MANIFEST.tsv`` lists.
+
+    Only those of its ``train`` part: the others were measured with and not trained on.
+    """
+    head, *lines = manifest.read_text(encoding="utf-8").splitlines()
+    names = head.split("\t")
+    rows = [dict(zip(names, line.split("\t"), strict=False)) for line in lines]
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["file"].startswith("train/"):
+            key = (row["repo"], row["licence"])
+            counts[key] = counts.get(key, 0) + 1
+    return [(repo, licence, n) for (repo, licence), n in sorted(counts.items())]
+
+
+def card(
+    manifest: Manifest,
+    story: Mapping[str, Any],
+    report: Mapping[str, Any] | None,
+    more: Sequence[tuple[str, str, int]] = (),
+) -> str:
+    """The card in Markdown; ``story`` has ``what``, ``how``, ``size``, ``folds``, ``limits``.
+
+    ``more`` are the repositories, licences and numbers of further recordings.
+    """
     states = sum(_count(s.shape) for g in manifest.graphs.values() for s in g.states)
     return _HEAD.format(
         name=manifest.name,
@@ -81,6 +111,7 @@ def card(manifest: Manifest, story: Mapping[str, Any], report: Mapping[str, Any]
         folds=story["folds"],
         measured=story["measured"] + ("\n\n" + table(report) if report else ""),
         limits=story["limits"],
+        more=_MORE.format(count=sum(n for _, _, n in more), places=len(more)) if more else "",
     )
 
 
@@ -113,6 +144,7 @@ def metrics_of(report: Mapping[str, Any]) -> list[Metric]:
         ("onset to caption p50", s["latency"]["unaware"].get("p50"), "s"),
         ("onset to caption p95", s["latency"]["unaware"].get("p95"), "s"),
         ("alert in household noise, recall", alerts["recall"], ""),
+        ("warning sounds in household noise, recall", report["alarms"]["all"]["recall"], ""),
         ("alert in household noise, onset to caption p95", alerts["unaware"].get("p95"), "s"),
         ("false captions", calm["per_hour"], "per hour"),
         ("false alerts", calm["alerts_per_hour"], "per hour"),
@@ -146,14 +178,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--story", type=Path, required=True)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--more", type=Path, help="MANIFEST.tsv of further recordings")
     asked = parser.parse_args(arguments)
     report = json.loads(asked.results.read_text()) if asked.results else None
     story = json.loads(asked.story.read_text())
+    more = gathered(asked.more) if asked.more else []
     bundle = Bundle.open(asked.bundle)
     files = {
-        "README.md": card(bundle.manifest, story, report).encode(),
+        "README.md": card(bundle.manifest, story, report, more).encode(),
         "ATTRIBUTION.tsv": credits_of(asked.data, asked.folds),
     }
+    if more:
+        lines = ["repository\tlicence\trecordings", *(f"{a}\t{b}\t{n}" for a, b, n in more)]
+        files["CREDITS.tsv"] = ("\n".join(lines) + "\n").encode()
     restate(bundle, files, metrics_of(report) if report else bundle.manifest.metrics)
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ossicle.export.models.tagger import FULL, STEP_FRAMES, Separable, Trunk
+from ossicle.export.recipes.tagger_pupils import HEARD, fresh, read_shards
 from ossicle.export.recipes.tagger_teacher import arrange_causally, read_weights
-from ossicle.export.recipes.tagger_train import HEARD, fresh, read_shards
 
 CROP = 25 * STEP_FRAMES  # frames: 2 s
 

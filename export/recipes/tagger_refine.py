@@ -23,9 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ossicle.export.recipes.tagger_blend import Bank, Blend, blend, load_bank, remember, spoil
-from ossicle.export.recipes.tagger_step import features, loss_of, vary
-from ossicle.export.recipes.tagger_teacher import PATCH
-from ossicle.export.recipes.tagger_train import (
+from ossicle.export.recipes.tagger_pupils import (
     Pupils,
     Shards,
     average,
@@ -35,6 +33,8 @@ from ossicle.export.recipes.tagger_train import (
     read_shards,
     scale,
 )
+from ossicle.export.recipes.tagger_step import features, loss_of, vary
+from ossicle.export.recipes.tagger_teacher import PATCH
 from ossicle.runtime.scene.labels import LABELS
 
 SIZE = 10 * PATCH  # frames of a scene that are trained on: whole patches of the teacher

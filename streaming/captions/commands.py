@@ -19,7 +19,14 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.resample import Resampler
 from ossicle.runtime.task import CueEvent, Event, GapEvent, InlineRun, NoticeEvent
 from ossicle.streaming.captions.cue import Cue, Op, Priority
-from ossicle.streaming.captions.sinks import FORMATS, Outlets, Sink, SinkReport, file_sink
+from ossicle.streaming.captions.sinks import (
+    FORMATS,
+    LIVE,
+    Outlets,
+    Sink,
+    SinkReport,
+    file_sink,
+)
 from ossicle.streaming.captions.sinks.scc import LATIN
 from ossicle.streaming.captions.source import read_audio
 from ossicle.streaming.captions.task import CaptionOptions, CaptionTask
@@ -51,9 +58,10 @@ def caption_file(
 
     Args:
         source: an audio file, or ``-`` for raw 16-bit little-endian PCM from ``stdin``.
-        out: a file; ``-`` or None for ``stdout``. A file of over 24 hours goes on in
-            ``name.001.ext``.
-        format: jsonl, vtt, srt, ttml or scc; None takes it from the name of ``out``, else jsonl.
+        out: a file, or for hls a folder; ``-`` or None for ``stdout``. A file of over 24 hours goes
+            on in ``name.001.ext``.
+        format: jsonl, vtt, srt, ttml, scc or hls; None takes it from the name of ``out``, or is
+            jsonl.
         bundle: a tagger, by name or path.
         options: what to caption and how; times are those of the file unless ``options.live``.
         rate_hz: samples per second of a pipe.
@@ -192,8 +200,9 @@ def caption_format(out: str | Path | None, format: str | None, lang: str = "en")
 
 def _format(out: str | Path | None, format: str | None) -> str:
     if format is not None:
-        if format not in FORMATS:
-            raise CaptionError(f"caption format {format!r}; one of {', '.join(FORMATS)} expected")
+        if format not in (*FORMATS, LIVE):
+            names = ", ".join((*FORMATS, LIVE))
+            raise CaptionError(f"caption format {format!r}; one of {names} expected")
         return format
     suffix = Path(out).suffix.lower().lstrip(".") if out is not None else ""
     suffix = {"json": "jsonl", "xml": "ttml"}.get(suffix, suffix)

@@ -38,7 +38,7 @@ def caption(
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="File; else standard output.")] = "-",
     format: Annotated[
-        str, typer.Option("--format", "-f", help="jsonl, vtt, srt, ttml or scc.")
+        str, typer.Option("--format", "-f", help="jsonl, vtt, srt, ttml, scc or hls.")
     ] = "",
     rate: Annotated[int, typer.Option("--rate", help="Hz, of raw 16-bit PCM from a pipe.")] = 0,
     channels: Annotated[int, typer.Option("--channels", help="Of raw PCM from a pipe.")] = 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ossicle.runtime.errors import CaptionError
 from ossicle.streaming.captions.sinks.base import Sink
@@ -16,10 +17,11 @@ from ossicle.streaming.captions.sinks.ttml import Ttml
 from ossicle.streaming.captions.sinks.webvtt import webvtt
 
 FORMATS = ("jsonl", "vtt", "srt", "ttml", "scc")
+LIVE = "hls"  # a folder of segments with a playlist
 
 
 def file_sink(format: str, target: Target) -> Sink:
-    """Return the sink that writes ``format`` to a path or an open binary stream.
+    """Return the sink that writes ``format`` to a path or an open binary stream; hls to a folder.
 
     Raises:
         CaptionError: no such format, or a file that cannot be written.
@@ -27,12 +29,16 @@ def file_sink(format: str, target: Target) -> Sink:
     makers: dict[str, Callable[[Target], Sink]] = {
         "jsonl": JsonLines, "vtt": webvtt, "srt": srt, "ttml": Ttml, "scc": Scc,
     }  # fmt: skip
+    if format == LIVE:
+        if not isinstance(target, str | Path):
+            raise CaptionError("hls is a folder of segments and no stream; name one with --out")
+        return HlsSegments(target)
     if format not in makers:
-        raise CaptionError(f"caption format {format!r}; one of {', '.join(FORMATS)} expected")
+        raise CaptionError(f"caption format {format!r}; one of {', '.join(FORMATS)}, hls expected")
     return makers[format](target)
 
 
 __all__ = [
-    "FORMATS", "HlsSegments", "JsonLines", "Outlet", "Outlets", "Scc", "Sink", "SinkReport",
+    "FORMATS", "LIVE", "HlsSegments", "JsonLines", "Outlet", "Outlets", "Scc", "Sink", "SinkReport",
     "Ttml", "file_sink", "srt", "webvtt",
 ]  # fmt: skip

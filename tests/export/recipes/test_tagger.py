@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 from ossicle.export.models import tagger as models  # noqa: E402
 from ossicle.export.recipes import tagger as recipe  # noqa: E402
 from ossicle.export.recipes import tagger_data as data  # noqa: E402
+from ossicle.export.recipes import tagger_pupils as training  # noqa: E402
 from ossicle.export.recipes import tagger_scenes as scenes  # noqa: E402
 from ossicle.export.recipes import tagger_step as step  # noqa: E402
-from ossicle.export.recipes import tagger_train as training  # noqa: E402
 from ossicle.export.recipes.tagger_rules import (  # noqa: E402
     SLOT,
     Heard,

@@ -202,6 +202,19 @@ def test_a_file_becomes_captions(form: str, wav: Path, tone_bundle: Bundle, tmp_
         check_feed([from_json_line(line) for line in text.splitlines()])
 
 
+def test_a_pipe_becomes_a_live_playlist_that_ends(
+    wav: Path, tone_bundle: Bundle, tmp_path: Path
+) -> None:
+    report = caption_file(wav, tmp_path / "live", "hls", bundle=tone_bundle)
+    assert report.cues == 2
+    playlist = (tmp_path / "live" / "captions.m3u8").read_text()
+    assert playlist.endswith("#EXT-X-ENDLIST\n")
+    told = "".join((tmp_path / "live" / n).read_text() for n in playlist.split() if "vtt" in n)
+    assert "[dog barks]" in told
+    with pytest.raises(CaptionError, match="--out"):
+        caption_file(wav, "-", "hls", bundle=tone_bundle, stdout=io.BytesIO())
+
+
 def test_a_pipe_becomes_captions_on_a_pipe(make_tones: Tones, tone_bundle: Bundle) -> None:
     samples = make_tones([("dog_bark", 1.0, 1.4)], 3.0)
     pcm = np.round(np.repeat(samples[0], 2) * 32767).astype("<i2").tobytes()
