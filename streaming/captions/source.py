@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -10,8 +11,11 @@ import numpy as np
 
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.errors import AudioError
+from ossicle.streaming.codec.audiofile import open_pipe
 
 CHUNK_S = 0.1
+CONTAINERS = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"caff", b"ID3", b".snd")  # say their own rate
+NO_RATE = "raw audio from a pipe needs its sample rate: --rate 16000, for example"
 
 
 def read_audio(
@@ -26,8 +30,11 @@ def read_audio(
     if str(source) != "-":
         yield from _read_file(Path(source))
         return
-    if rate_hz is None or stdin is None:
-        raise AudioError("raw audio from a pipe needs its sample rate: --rate 16000, for example")
+    if rate_hz is None:
+        yield from _read_container(stdin)
+        return
+    if stdin is None:
+        raise AudioError(NO_RATE)
     form = AudioFormat(rate_hz, channels)
     size, start, held = round(CHUNK_S * rate_hz) * 2 * channels, 0, b""
     while data := stdin.read(size):
@@ -44,6 +51,23 @@ def read_audio(
             f"the pipe ended in the middle of a sample: {len(held)} bytes of "
             f"{2 * channels} are left; is it 16-bit PCM of {channels} channel(s)?"
         )
+
+
+def _read_container(stdin: IO[bytes] | None) -> Iterator[Chunk]:
+    """Yield what a pipe holds that says itself what it is: WAV as it comes, others when whole."""
+    if stdin is None:
+        raise AudioError(NO_RATE)
+    pipe = stdin if isinstance(stdin, io.BufferedReader) else io.BufferedReader(stdin)  # type: ignore[type-var]
+    if not pipe.peek(4).startswith(CONTAINERS):
+        raise AudioError(NO_RATE)
+    with open_pipe(pipe) as source:
+        form, start = AudioFormat(source.rate_hz, source.channels), 0
+        size = round(CHUNK_S * source.rate_hz)
+        for run in source.runs:
+            for at in range(0, run.shape[1], size):
+                chunk = Chunk(np.ascontiguousarray(run[:, at : at + size]), start, form)
+                start = chunk.stop
+                yield chunk
 
 
 def _read_file(path: Path) -> Iterator[Chunk]:

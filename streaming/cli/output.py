@@ -11,6 +11,8 @@ from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from ossicle.runtime import errors as e
 
 EXIT_CODES = {
@@ -59,6 +61,8 @@ def plain(value: Any) -> Any:
         return {k: plain(v) for k, v in asdict(value).items()}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, msgspec.Struct):
+        return {k: plain(v) for k, v in msgspec.structs.asdict(value).items()}
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -67,7 +67,10 @@ def serve(
     }
     settings = load(config or None, flags)
     if print_config:
-        print(to_toml(settings), end="")
+        if json:
+            show(settings, json, lambda: "")
+        else:
+            print(to_toml(settings), end="")
         return
     from ossicle.streaming.server.logs import configure
     from ossicle.streaming.server.run import Server, run

@@ -56,13 +56,24 @@ def open_source(where: str | os.PathLike[str]) -> Iterator[AudioSource]:
         if os.fspath(where) != "-":
             source = _from_file(os.fspath(where), stack)
         else:
-            source = _from_pipe(sys.stdin.buffer, stack)
+            source = stack.enter_context(open_pipe(sys.stdin.buffer))
         if not MIN_RATE_HZ <= source.rate_hz <= MAX_RATE_HZ or source.channels > MAX_CHANNELS:
             raise AudioError(
                 f"{where}: {source.rate_hz} Hz x {source.channels}; {MIN_RATE_HZ} to "
                 f"{MAX_RATE_HZ} Hz and at most {MAX_CHANNELS} channels are allowed"
             )
         yield source
+
+
+@contextlib.contextmanager
+def open_pipe(pipe: BinaryIO) -> Iterator[AudioSource]:
+    """Read an audio file from a pipe: WAV as it comes, another format once all of it is there.
+
+    Raises:
+        AudioError: nothing, or nothing that libsndfile reads.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _from_pipe(pipe, stack)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ import msgspec
 from ossicle.runtime.errors import WireError
 
 DEFAULT_PORT = 8061
-BUILT_IN = ("codec-16k", "sounds-16k", "separate-16k")
+# every built-in that a task can ask for, and the smaller one that a ladder can name
+BUILT_IN = ("codec-16k", "sounds-16k", "separate-16k", "separate-16k-talk", "sounds-16k-tiny")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,6 +22,7 @@ from ossicle.streaming.server.config import Settings
 from ossicle.streaming.server.loop import ServerLoop
 from ossicle.streaming.server.metrics import Metrics
 from ossicle.streaming.server.models import load_models, make_engine
+from ossicle.streaming.server.reflected import Symbols
 from ossicle.streaming.server.security import TokenFile, check_exposure, is_loopback, read_pem
 from ossicle.streaming.server.service import Service
 from ossicle.streaming.server.servicer import SERVICE, Servicer, handlers
@@ -106,7 +107,7 @@ class Server:
         await self._serving(False)
         if settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+            reflection.enable_server_reflection(names, server, pool=Symbols())
         self.port = self._bind(server)
         self._grpc = server
         await server.start()

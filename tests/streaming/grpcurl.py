@@ -25,6 +25,17 @@ def objects(text: str) -> Iterator[Any]:
         yield value
 
 
+def described(known: ProtoReflectionDescriptorDatabase, symbol: str) -> str:
+    """Return what a method takes and gives, asking for the file in which the method itself is."""
+    file = known.FindFileContainingSymbol(symbol)
+    service, _, name = symbol.rpartition(".")
+    found = next(s for s in file.service if f"{file.package}.{s.name}" == service)
+    method = next(m for m in found.method if m.name == name)
+    takes = "stream " * method.client_streaming + method.input_type
+    gives = "stream " * method.server_streaming + method.output_type
+    return f"rpc {name} ( {takes} ) returns ( {gives} );"
+
+
 def main(arguments: list[str]) -> None:
     """Do what the command line says and print JSON."""
     data = "{}"
@@ -35,13 +46,16 @@ def main(arguments: list[str]) -> None:
             data = arguments.pop(0)
         elif word != "-plaintext":
             rest.append(word)
-    address, what = rest
+    address, what, *more = rest
     with grpc.insecure_channel(address) as channel:
         known = ProtoReflectionDescriptorDatabase(channel)
         if what == "list":
             print("\n".join(known.get_services()))
             return
         pool = descriptor_pool.DescriptorPool(known)
+        if what == "describe":
+            print(described(known, *more))
+            return
         service, name = what.split("/")
         method = pool.FindServiceByName(service).FindMethodByName(name)
         asked = message_factory.GetMessageClass(method.input_type)

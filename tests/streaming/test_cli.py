@@ -18,6 +18,7 @@ from ossicle.runtime.bundle import list_bundles
 from ossicle.runtime.model import Model
 from ossicle.streaming.cli.app import app, main
 from ossicle.streaming.cli.output import EXIT_CODES, exit_code
+from ossicle.streaming.server.config import FIELDS
 
 soundfile = pytest.importorskip("soundfile")
 
@@ -103,8 +104,8 @@ def test_sentences_are_worded_the_same_here_and_there(
 def test_a_server_opens_no_place_that_a_client_names(
     wav: Path, server: str, option: tuple[str, str], capsys: Any
 ) -> None:
-    said = ossicle("caption", str(wav), "--style", "sentence", *option, "-f", "jsonl", "-m", "tones",
-                   "--server", server, code=2, capsys=capsys)  # fmt: skip
+    said = ossicle("caption", str(wav), "--style", "sentence", *option, "-f", "jsonl", "-m",
+                   "tones", "--server", server, code=2, capsys=capsys)  # fmt: skip
     assert "a name that the server knows" in " ".join(said.split())
 
 
@@ -242,6 +243,29 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG"])
+def test_a_piped_file_says_its_own_rate(
+    paths: dict[str, str], tmp_path: Path, format: str, capsys: Any
+) -> None:
+    file = tmp_path / f"in.{format.lower()}"
+    soundfile.write(file, tones(2.0)[0], 16_000, format=format)
+    command = [sys.executable, "-m", "ossicle.streaming.cli", "caption", "-", "-f", "jsonl", "-q",
+               "-m", paths["tones"]]  # fmt: skip
+    with file.open("rb") as piped:
+        done = subprocess.run(command, stdin=piped, capture_output=True, timeout=60, check=True)
+    here = tmp_path / "a.jsonl"
+    ossicle("caption", str(file), "-o", str(here), "-m", paths["tones"], capsys=capsys)
+    assert [strip(line) for line in done.stdout.decode().splitlines()] == [
+        strip(line) for line in here.read_text().splitlines()
+    ]
+
+
+def test_the_settings_are_printed_as_json_too(capsys: Any) -> None:
+    found = json.loads(ossicle("serve", "--print-config", "--json", "--port", "1", capsys=capsys))
+    assert found["port"] == 1
+    assert set(found) == set(FIELDS)
 
 
 def test_words_are_completed() -> None:

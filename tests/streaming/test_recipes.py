@@ -48,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) == 5
+    assert len(RECIPES) == 7
 
 
 def test_the_python_of_the_documentation_runs(place: tuple[Path, int], tmp_path: Path) -> None:
@@ -104,11 +104,15 @@ def test_a_recipe_works_as_it_stands(place: tuple[Path, int], recipe: str) -> No
         timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    if "Recognize" in recipe or "Stream" in recipe:
+    if "Ossicle/Recognize" in recipe or "Ossicle/Stream" in recipe:
         assert re.search(r'"text": "\[[a-z ]+\]"', done.stdout)
     if "ListModels" in recipe:
         assert "sounds-16k" in done.stdout
     if recipe.strip().endswith("list"):
         assert "ossicle.v1.Ossicle" in done.stdout.split()
+    if "describe" in recipe:
+        assert "rpc Stream ( stream .ossicle.v1.StreamRequest )" in done.stdout
+    if "Health" in recipe:
+        assert '"SERVING"' in done.stdout
     if "GetStatus" in recipe:
         assert '"READY"' in done.stdout
