@@ -130,7 +130,7 @@ class Scenes:
         return Batch(mixture * scale[:, None] + hiss, query, target * scale[:, None, None])
 
     def _cast(self, rng: np.random.Generator) -> list[str]:
-        count = int(rng.choice([1, 2, 3], p=[0.08, 0.57, 0.35]))
+        count = int(rng.choice([1, 2, 3], p=[0.06, 0.68, 0.26]))
         cast: list[str] = ["speech"] if rng.random() < self.speech_share else []
         while len(cast) < count:
             kind = rng.choice(4, p=[0.5, 0.22, 0.16, 0.12])
@@ -171,7 +171,7 @@ class Scenes:
 def _level(rng: np.random.Generator, label: str, place: int) -> float:
     """Gain of a source in its scene: background stays behind, and people speak up."""
     if label == "speech":
-        return float(10 ** (rng.uniform(-4, 10) / 20))
+        return float(10 ** (rng.uniform(-3, 12) / 20))
     if label == "noise" and place > 0:
         return float(10 ** (rng.uniform(-24, 3) / 20))
     return float(10 ** (rng.uniform(-6, 6) / 20))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ossicle.export.models.separator import Separator, SeparatorConfig
+from ossicle.export.recipes.common.muon import Muon
 from ossicle.export.recipes.separator_data import LABELS, Pools
 from ossicle.export.recipes.separator_loss import loss_of, validate
 from ossicle.export.recipes.separator_scenes import Batch, Scenes, Shelf
@@ -38,8 +39,7 @@ class Training:
         torch.manual_seed(seed)
         self.out, self.device, self.seed = out, device, seed
         self.net = Separator(config).to(device)
-        trained = [p for p in self.net.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, lr=1.0, betas=(0.9, 0.98), weight_decay=1e-2)
+        self.optimiser = Muon(self.net.named_parameters(), plain=("film",))
         self.smooth = copy.deepcopy(self.net)
         self.step, self.spent_s = 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -110,7 +110,7 @@ class Training:
         if torch.isfinite(norm):
             self.optimiser.step()
         self.step += 1
-        keep = min(0.998, (1 + self.step) / (10 + self.step))
+        keep = min(0.995, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for a, b in zip(self.smooth.parameters(), self.net.parameters(), strict=True):
                 a.lerp_(b, 1 - keep)
@@ -131,10 +131,10 @@ def widened(old: Tensor, fresh: Tensor, blocks: int) -> Tensor:
 
 
 def rate_at(done: float, peak: float) -> float:
-    """Warm up over the first 2 %, then fall as a cosine to a hundredth."""
+    """Warm up over the first 2 %, then fall in a straight line to nothing."""
     if done < 0.02:
         return peak * (0.05 + 0.95 * done / 0.02)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * min(1.0, done)))))
+    return peak * max(0.0, 1.0 - done)
 
 
 def train(
@@ -144,7 +144,7 @@ def train(
     *,
     minutes: float,
     size: int = 32,
-    peak: float = 2e-3,
+    peak: float = 1.2e-3,
     seed: int = 0,
     device: str = "cpu",
     check_s: float = 480.0,
@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="hearing")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--size", type=int, default=32, help="mixtures a step")
-    parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--peak", type=float, default=1.2e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--trunk", type=int)
