@@ -2,7 +2,7 @@
 
 ``python -m ossicle.export.recipes.codec --data FOLDER --out RUN --minutes 50`` trains it in the
 four parts that ``codec_stages`` describes, with Lyra v2 (``FOLDER/weights/lyra_v2``) as teacher,
-and the fifth of ``codec_weigh``. A short run hears less of the folder from the teacher;
+and the two of ``codec_weigh``. A short run hears less of the folder from the teacher;
 ``--resume`` goes on after the last part that was finished and inside the one that was not;
 ``--bundle DIR`` writes the bundle of what the run has. ``RUN/curve.png`` and ``curve.md`` say how
 PESQ and STOI of held-out speech grew with the minutes.
@@ -39,22 +39,31 @@ from ossicle.export.recipes.common.loop import Loss, Schedule, load_checkpoint, 
 from ossicle.export.recipes.common.quantiser import ResidualBooks
 from ossicle.export.recipes.common.teacher import LyraTeacher
 
-VERSION = "0.2.0"  # of the bundle: other weights are another version
+VERSION = "0.3.0"  # of the bundle: other weights are another version
 LAYERS, CODES = 12, 1024
 RATES = {3: "1.5", 6: "3", 12: "6"}  # layers: kbps
 SPEECH = ("speech_picovoice_sti", "speech_picovoice_wakeword")
 EVERYDAY = ("env_esc10_f1-4",)
 MUSIC = ("music_slakh", "music_sonic_pi", "music_web_audio_loops")
 TUNE_VOICES, TEST_VOICES = frozenset({50, 27, 44}), frozenset({56, 16, 48})
-PARTS = {"features": 0.25, "stages": 0.1, "chain": 0.35, "finish": 0.1, "weighed": 0.2}  # shares
+PARTS = {  # shares of the minutes
+    "features": 0.2,
+    "stages": 0.08,
+    "chain": 0.27,
+    "finish": 0.08,
+    "weighed": 0.15,
+    "again": 0.22,
+}
+WEIGHINGS = {"weighed": 0.5, "again": 0.25}  # powers of the metric
 RATES_OF = {
     "features": 1.5e-3,
     "stages": 1.5e-3,
     "chain": 1.2e-3,
     "finish": 3e-4,
     "weighed": 2.5e-4,
+    "again": 2e-4,
 }
-JUDGED = ("finish", "weighed")  # parts after which the codec is a codec
+JUDGED = ("finish", "weighed", "again")  # parts after which the codec is a codec
 HEARD_S = 360.0  # of audio that the teacher speaks of, for each minute of the run
 
 
@@ -189,7 +198,7 @@ class Run:
         )  # fmt: skip
 
     def all(self) -> None:
-        """The five parts in order."""
+        """The six parts in order."""
         rng = np.random.default_rng(self.seed)
         kinds = [clips for parts in self.split.train.values() for clips in parts]
         kinds = thinned(kinds, self.minutes * HEARD_S, rng)
@@ -209,11 +218,13 @@ class Run:
         if not self.done("finish"):
             fit_books(self.codec, pools, rng, self.drawn)
         self.part("finish", Finish(self.codec, lessons, pools))
-        if not (self.resume and (self.out / "weighed" / "last.pt").exists()):
-            fold(self.codec, sensitivity(self.codec, pools, rng, min(30, self.drawn)))
-            fit_books(self.codec, pools, rng, self.drawn)
-        pools[0] = with_speeds(pools[0])
-        self.part("weighed", Weighed(self.codec, pools))
+        faster = [with_speeds(pools[0]), *pools[1:]]
+        for name, power in WEIGHINGS.items():
+            if not (self.resume and (self.out / name / "last.pt").exists()):
+                heard = sensitivity(self.codec, pools, rng, min(30, self.drawn))
+                fold(self.codec, heard, power)
+                fit_books(self.codec, pools, rng, self.drawn, sums=True)
+            self.part(name, Weighed(self.codec, faster))
         curve([self.out / name / "log.jsonl" for name in JUDGED], self.out)
 
 

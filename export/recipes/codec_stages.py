@@ -192,9 +192,13 @@ def waveform_terms(audio: Tensor, out: Tensor, rng: np.random.Generator) -> Term
 
 
 def fit_books(
-    codec: torch.nn.Module, pools: list[Pool], rng: np.random.Generator, batches: int = 70
+    codec: torch.nn.Module,
+    pools: list[Pool],
+    rng: np.random.Generator,
+    batches: int = 70,
+    sums: bool = False,
 ) -> None:
-    """Fits the codec's books by k-means to its latents of augmented audio."""
+    """Fits the codec's books by k-means to its latents of augmented audio; ``sums``: of sums."""
     latents = []
     for _ in range(batches):
         audio = torch.from_numpy(draw(pools, 16, 80 * HOP, rng)[0])
@@ -202,7 +206,8 @@ def fit_books(
             latents.append(codec.encode(audio))  # type: ignore[operator]
     flat = torch.cat(latents).reshape(-1, latents[0].shape[2])
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    codec.books.fit(flat, generator)  # type: ignore[union-attr,operator]
+    books = codec.books
+    (books.fit_sums if sums else books.fit)(flat, generator)  # type: ignore[union-attr,operator]
 
 
 class Finish:

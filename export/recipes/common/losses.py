@@ -129,3 +129,42 @@ def loudness_distance(x: Tensor, y: Tensor) -> Tensor:
     asym = (d.abs() * tilt * width).sum(dim=2) / weight
     frames = (sym.clamp(max=45).square().mean(dim=1) + 1e-6).sqrt()
     return (0.1 * frames + 0.0309 * asym.clamp(max=45).mean(dim=1)).mean()
+
+
+@cache
+def _thirds() -> Tensor:
+    """Matrix ``[257, 15]`` from power bins to third-octave bands from 150 Hz on."""
+    hz = torch.arange(257) * 31.25
+    centre = 150 * 2 ** (torch.arange(15) / 3)
+    low = (hz[:, None] - centre * 2 ** (-1 / 6)).abs().argmin(dim=0)
+    high = (hz[:, None] - centre * 2 ** (1 / 6)).abs().argmin(dim=0)
+    bins = torch.arange(257)[:, None]
+    return ((bins >= low) & (bins < torch.maximum(high, low + 1))).float()
+
+
+def envelope_distance(x: Tensor, y: Tensor) -> Tensor:
+    """1 less the correlation of band envelopes over 384 ms: what short-time intelligibility asks.
+
+    Third-octave bands, frames of 25.6 ms, those 40 dB below the loudest left out, ``y`` scaled to
+    ``x`` band by band and clipped at -15 dB, as in C. Taal and others, "An Algorithm for
+    Intelligibility Prediction of Time-Frequency Weighted Noisy Speech" (2011), at 16 kHz instead
+    of 10 and every other position. Items with less than 400 ms of sound do not count.
+    """
+    clip, rows = 1 + 10 ** (15 / 20), []
+    frames = [v.unfold(1, 410, 205) * _hann(410) for v in (x, y)]
+    bands = []
+    for f in frames:
+        z = torch.fft.rfft(f, n=512)
+        bands.append(((z.real.square() + z.imag.square()) @ _thirds() + 1e-9).sqrt())
+    level = 20 * torch.log10(frames[0].norm(dim=2) + 1e-7)
+    for want, have, db in zip(*bands, level, strict=True):
+        kept = (db > db.max() - 40).nonzero()[:, 0]
+        if len(kept) < 31:
+            continue
+        a, b = (v[kept].unfold(0, 30, 2) for v in (want, have))  # [positions, bands, 30]
+        b = b * (a.norm(dim=2, keepdim=True) / (b.norm(dim=2, keepdim=True) + 1e-7))
+        b = torch.minimum(b, a * clip)
+        a, b = (v - v.mean(dim=2, keepdim=True) for v in (a, b))
+        alike = (a * b).sum(dim=2) / ((a.norm(dim=2) + 1e-7) * (b.norm(dim=2) + 1e-7))
+        rows.append(1 - alike.mean())
+    return torch.stack(rows).mean() if rows else y.sum() * 0

@@ -103,6 +103,39 @@ def test_each_layer_of_fitted_books_leaves_less() -> None:
     torch.testing.assert_close(half[0], x - rests[2])
 
 
+def test_books_of_sums_are_sums_and_leave_little_more_than_free_ones() -> None:
+    generator = torch.Generator().manual_seed(8)
+    x = torch.randn(4000, 12, generator=generator)
+    sums, free = ResidualBooks(4, 64, 12), ResidualBooks(4, 64, 12)
+    sums.fit_sums(x, generator, outer=4)
+    free.fit(x, generator)
+    parts = sums.books[1:].reshape(3, 4, 16, 12)  # row j I + i is a_i + b_j
+    mean = parts.mean(dim=(1, 2), keepdim=True)
+    again = parts.mean(dim=1, keepdim=True) + parts.mean(dim=2, keepdim=True) - mean
+    torch.testing.assert_close(again.expand_as(parts), parts, atol=1e-5, rtol=0)
+    new = torch.randn(4000, 12, generator=generator)  # free rows learn some vectors by heart
+    power = [books.encode(new)[1].square().mean(dim=(1, 2)) for books in (sums, free)]
+    assert bool((power[0][1:] < 0.9 * power[0][:-1]).all())
+    assert float(power[0][-1]) < 1.15 * float(power[1][-1])
+
+
+def test_envelope_distance_is_what_intelligibility_lacks() -> None:
+    pystoi = pytest.importorskip("pystoi")
+    rng = np.random.default_rng(9)
+    sway = np.repeat(rng.uniform(0.02, 1, 40), 800)  # a level of its own every 50 ms
+    x = rng.standard_normal(32000) * np.interp(np.arange(32000), np.arange(40) * 800, sway[::800])
+    noise = rng.standard_normal(32000)
+    for level in (0.0, 0.1, 0.3, 1.0):
+        y = x + level * noise
+        a, b = (torch.from_numpy(0.1 * v[None]).float() for v in (x, y))
+        lack = 1 - pystoi.stoi(x, y, 16000)
+        assert float(losses.envelope_distance(a, b)) == pytest.approx(lack, abs=0.06)
+    quiet = torch.zeros(1, 3000, requires_grad=True)
+    losses.envelope_distance(torch.zeros(1, 3000), quiet).backward()
+    assert quiet.grad is not None
+    assert bool(torch.isfinite(quiet.grad).all())
+
+
 def test_learning_moves_books_towards_new_vectors() -> None:
     generator = torch.Generator().manual_seed(6)
     books = ResidualBooks(2, 16, 4, decay=0.9)
