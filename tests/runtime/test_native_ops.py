@@ -248,6 +248,48 @@ def test_the_batch_is_expanded_to() -> None:
     side_by_side(ends((4, 34), make))
 
 
+@pytest.mark.parametrize(("groups", "strides", "per_channel"), [
+    (1, 1, True), (1, 2, True), (2, 1, True), (1, 1, False), (8, 1, True),
+])  # fmt: skip
+def test_convolutions_of_bytes_sum_integers(
+    groups: int, strides: int, per_channel: bool, isa: str
+) -> None:
+    """Scales are powers of two, so that the dequantised sums are exact as well."""
+    rng = np.random.default_rng(groups + strides)
+    scale, zero = np.float32(2**-4), np.uint8(117)
+    held = rng.integers(-128, 128, (16, 8 // groups, 3)).astype(np.int8)
+    if groups == 8:
+        held = rng.integers(-128, 128, (8, 1, 3)).astype(np.int8)
+    outputs = len(held)
+    exponents = rng.integers(-9, -5, outputs if per_channel else ())
+    steps = np.asarray(np.float32(2.0) ** exponents, np.float32)
+    zeros = np.zeros_like(steps, np.int8)
+    bias = rng.integers(-30_000, 30_000, outputs).astype(np.int32)
+
+    def make(s: Sketch) -> Any:
+        x = s("DequantizeLinear", s("QuantizeLinear", "x", scale, zero), scale, zero)
+        w = s("DequantizeLinear", held, steps, zeros, **({"axis": 0} if per_channel else {}))
+        b = s("DequantizeLinear", bias, np.float32(scale * steps), axis=0) if per_channel else None
+        given = (x, w) if b is None else (x, w, b)
+        return s("Conv", *given, group=groups, strides=[strides], kernel_shape=[3])
+
+    shape = (outputs, (9 - 3) // strides + 1)
+    assert side_by_side(ends(shape, make, {"x": (8, 9)})) == 0.0
+
+
+def test_dequantised_values_that_others_read_stay_as_they_are() -> None:
+    scale, zero = np.float32(0.05), np.uint8(100)
+    held = RNG.integers(-127, 127, (8, 8, 1)).astype(np.int8)
+    steps = np.full(8, 0.01, np.float32)
+
+    def make(s: Sketch) -> Any:
+        x = s("DequantizeLinear", s("QuantizeLinear", "x", scale, zero), scale, zero)
+        w = s("DequantizeLinear", held, steps, np.zeros(8, np.int8), axis=0)
+        return s("Add", s("Conv", x, w, kernel_shape=[1]), x)
+
+    side_by_side(ends((8, 9), make, {"x": (8, 9)}))
+
+
 def test_quantised_products_lie_within_one_step_of_integer_sums() -> None:
     scale = np.float32(0.05)
     zero = np.uint8(120)

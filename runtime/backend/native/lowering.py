@@ -60,6 +60,7 @@ class Lowering:
     def __init__(self, graph: OnnxGraph, spec: Graph) -> None:
         self.spec = spec
         self.constants = dict(graph.constants)
+        self.whole: dict[str, tuple[Array, Array]] = {}  # whole numbers, scales: of 8-bit constants
         self.values: dict[str, View] = {}
         self.shapes: dict[str, tuple[int | None, ...]] = {}  # made by Shape; None is the batch
         self.joined: dict[str, list[View]] = {}  # concatenations that only products read

@@ -97,7 +97,7 @@ class _Writer:
             bias = None if step.bias is None else np.ascontiguousarray(step.bias, np.float32)
             rows = np.ascontiguousarray(step.weights, np.float32)
             widths = [p.shape[-1] for p in step.parts]
-            weights = plan.weights(rows, bias, widths, self._half)
+            weights = plan.weights(rows, bias, widths, self._half or step.whole)
             parts = [self.place(p) for p in step.parts]
             places = self.place(step.out), self.place(step.residual)
             plan.gemm(weights, parts, *places, int(step.act), step.alpha)

@@ -6,14 +6,15 @@ gathered, and a history in front of the new frames costs nothing. Channels lie i
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from ossicle.runtime.backend.native.arithmetic import like
+from ossicle.runtime.backend.native.filters import depthwise
 from ossicle.runtime.backend.native.lowering import Lowering, lowers
 from ossicle.runtime.backend.native.movement import padded
 from ossicle.runtime.backend.native.onnxfile import Array, Node
-from ossicle.runtime.backend.native.steps import Act, GemmStep, Map, MapStep, TapsStep
+from ossicle.runtime.backend.native.quantised import integers
+from ossicle.runtime.backend.native.steps import GemmStep, Map, MapStep
 from ossicle.runtime.backend.native.views import Shape, View, constant
 from ossicle.runtime.errors import BackendError
 
@@ -89,6 +90,7 @@ def _bias(low: Lowering, name: str, columns: int) -> tuple[str, Array | None]:
 
 @lowers("Conv")
 def _conv(low: Lowering, node: Node) -> None:
+    whole = integers(low, node)
     x, weights, bias, groups = _read_conv(low, node)
     outputs, inputs, *kernel = weights.shape
     dims = len(kernel)
@@ -106,6 +108,10 @@ def _conv(low: Lowering, node: Node) -> None:
     shape = (*frames, outputs)
     made = low.fresh(shape)
     logical = made.transpose((dims, *range(dims)))  # channels first, as the graph has it
+    if whole is not None:
+        _sum_integers(low, taps, whole, bias, made, groups)
+        low.values[node.outputs[0]] = logical
+        return
     name, act, alpha = low.activation(node.outputs[0])
     if groups == inputs * groups == outputs and groups > 1:
         depthwise(low, taps, weights, bias, made, act, alpha, [*kernel, *dilations])
@@ -114,22 +120,43 @@ def _conv(low: Lowering, node: Node) -> None:
     name, residual = low.residual(name, logical.shape)
     if residual is not None:
         residual = low.dense(residual.transpose((*range(1, dims + 1), 0)))
-    each, of = inputs, outputs // groups
+    of = outputs // groups
     for g in range(groups):
-        parts = merged([low.dense(t.slice(dims, g * each, each)) for t in taps])
-        rows = weights[g * of : (g + 1) * of].reshape(of, each, -1).transpose(2, 1, 0)
-        low.steps.append(
-            GemmStep(
-                made.slice(dims, g * of, of),
-                tuple(parts),
-                rows.reshape(-1, of),
-                bias[g * of : (g + 1) * of],
-                act,
-                alpha,
-                None if residual is None else residual.slice(dims, g * of, of),
-            )
-        )
+        parts, rows = _group(low, taps, weights, g, of)
+        beside = None if residual is None else residual.slice(dims, g * of, of)
+        out, start = made.slice(dims, g * of, of), bias[g * of : (g + 1) * of]
+        low.steps.append(GemmStep(out, parts, rows, start, act, alpha, beside))
     low.values[name] = logical
+
+
+def _sum_integers(
+    low: Lowering,
+    taps: list[View],
+    whole: tuple[Array, Array],
+    bias: Array,
+    made: View,
+    groups: int,
+) -> None:
+    """Sum products of whole numbers, then scale each channel."""
+    weights, scale = whole
+    dims, of = len(made.shape) - 1, made.shape[-1] // groups
+    start = (bias.astype(np.float64) / scale).astype(np.float32)
+    sums = like(low, made.shape, made)
+    for g in range(groups):
+        parts, rows = _group(low, taps, weights, g, of)
+        out = sums.slice(dims, g * of, of)
+        low.steps.append(GemmStep(out, parts, rows, start[g * of : (g + 1) * of], whole=True))
+    low.steps.append(MapStep(Map.MUL, made, sums, constant(scale).broadcast(made.shape)))
+
+
+def _group(
+    low: Lowering, taps: list[View], weights: Array, g: int, of: int
+) -> tuple[tuple[View, ...], Array]:
+    """Return what the ``of`` outputs of group ``g`` see, and their weights ``[K, of]``."""
+    each = weights.shape[1]
+    parts = merged([low.dense(t.slice(len(t.shape) - 1, g * each, each)) for t in taps])
+    rows = weights[g * of : (g + 1) * of].reshape(of, each, -1).transpose(2, 1, 0)
+    return tuple(parts), rows.reshape(-1, of).astype(np.float32)
 
 
 def _read_conv(low: Lowering, node: Node) -> tuple[View, Array, Array, int]:
@@ -174,59 +201,6 @@ def _taps(
             view = view.slice(axis, k * d, n, s)
         found.append(view.transpose((*range(1, len(x.shape)), 0)))
     return found
-
-
-def depthwise(
-    low: Lowering,
-    taps: list[View],
-    weights: Array,
-    bias: Array,
-    made: View,
-    act: Act,
-    alpha: float,
-    grid: list[int],
-) -> None:
-    """Filter each channel alone; a kernel of two axes is a sum of filters of even taps."""
-    table = weights.reshape(weights.shape[0], -1).T  # [taps, C]
-    run = _run(taps)
-    lines = [(taps[i : i + run], table[i : i + run]) for i in range(0, len(taps), run)]
-    total: View | None = None
-    for index, (views, rows) in enumerate(lines):
-        first = views[0]
-        step = views[1].offset - first.offset if len(views) > 1 else 0
-        x = View(first.buffer, first.offset, (len(views), *first.shape),
-                 (step, *first.strides[:-1], 1))  # fmt: skip
-        alone = len(lines) == 1
-        out = made if alone else low.fresh(made.shape)
-        start = constant(bias if index == 0 else np.zeros_like(bias))
-        low.steps.append(TapsStep(out, x, constant(rows), start, act if alone else Act.NONE, alpha))
-        if alone:
-            return
-        if total is not None:
-            summed = made if index == len(lines) - 1 and act is Act.NONE else low.fresh(made.shape)
-            low.steps.append(MapStep(Map.ADD, summed, total, out))
-            total = summed
-        else:
-            total = out
-    if total is not None and act is not Act.NONE:
-        low.steps.append(MapStep(_AS_MAP[act], made, total, None, alpha))
-
-
-_AS_MAP = {
-    Act.RELU: Map.RELU, Act.LEAKY: Map.LEAKY, Act.SILU: Map.SILU, Act.SIGMOID: Map.SIGMOID,
-    Act.TANH: Map.TANH, Act.GELU: Map.GELU,
-}  # fmt: skip
-
-
-def _run(taps: list[View]) -> int:
-    """Return how many taps from the first lie evenly apart, a divisor of all of them."""
-    if len(taps) < 2:
-        return 1
-    step = taps[1].offset - taps[0].offset
-    run = 1
-    while run < len(taps) and taps[run].offset == taps[0].offset + run * step:
-        run += 1
-    return math.gcd(run, len(taps)) if step >= 0 else 1
 
 
 @lowers("ConvTranspose")

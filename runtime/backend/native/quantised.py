@@ -1,13 +1,15 @@
 """Quantised graphs (QDQ): whole numbers are kept as floats, which hold them exactly.
 
-Bytes exist only outside, in states, inputs and outputs; a step converts them at the door. Sums of
-products are taken over the dequantised floats, as the operators are defined, so a value can differ
-by one step from a runtime that sums integers where the two lie on different sides of a half.
+Bytes exist only outside, in states, inputs and outputs; a step converts them at the door. Where a
+convolution reads 8-bit values against 8-bit weights, its sums are of whole numbers and exact; other
+sums are taken over the dequantised floats, as the operators are defined, so a value can differ by
+one step from a runtime that sums integers where the two lie on different sides of a half.
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,6 +31,34 @@ def _scales(low: Lowering, node: Node) -> tuple[Array, Array]:
     if node.integer("block_size", 0):
         raise BackendError("scales by block are not supported")
     return scale, zero
+
+
+def integers(low: Lowering, node: Node) -> tuple[Array, Array] | None:
+    """Return weights as whole numbers and the scale of each output's sums, where both exist.
+
+    So it is where a convolution alone reads dequantised values with one scale, and its weights are
+    8-bit with a scale for each output. The values are then left as whole numbers too: products and
+    sums are exact, as in a runtime of integers, and the weights are half as many bytes.
+    """
+    weights = low.whole.get(node.inputs[1])
+    if weights is None or low.only_use(node.inputs[0]) is not node:
+        return None
+    rows, scale = weights
+    if node.integer("group", 1) == rows.shape[0]:
+        return None  # each channel alone: a filter, whose weights are few
+    outputs = rows.shape[0]
+    if scale.size not in (1, outputs) or scale.shape[:1] not in ((), (scale.size,)):
+        return None
+    made = low.values.get(node.inputs[0])
+    for place in range(len(low.steps) - 1, -1, -1):
+        step = low.steps[place]
+        if isinstance(step, MapStep) and made is not None and step.out == made:
+            if step.op is not Map.DEQUANTISE:
+                return None
+            low.steps[place] = replace(step, p=1.0)
+            each = scale.reshape(-1).astype(np.float64) * step.p
+            return rows, np.broadcast_to(each, (outputs,)).astype(np.float32)
+    return None
 
 
 @lowers("QuantizeLinear")
@@ -57,6 +87,8 @@ def _dequantise(low: Lowering, node: Node) -> None:
     else:
         scale, zero = scale[0], zero[0]
     whole = held.astype(np.int64) - zero.astype(np.int64)
+    if held.dtype in (np.int8, np.uint8):
+        low.whole[node.outputs[0]] = whole, np.asarray(scale)
     low.constants[node.outputs[0]] = (whole.astype(np.float32) * scale).astype(np.float32)
 
 

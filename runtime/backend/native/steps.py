@@ -83,7 +83,10 @@ class MapStep:
 
 @dataclass(frozen=True, slots=True)
 class GemmStep:
-    """``out = act(parts @ weights + bias) + residual``; parts are ``[rows..., width]``."""
+    """``out = act(parts @ weights + bias) + residual``; parts are ``[rows..., width]``.
+
+    ``whole`` weights are whole numbers up to 256, which bfloat16 holds exactly.
+    """
 
     out: View
     parts: tuple[View, ...]
@@ -92,6 +95,7 @@ class GemmStep:
     act: Act = Act.NONE
     alpha: float = 0.0
     residual: View | None = None
+    whole: bool = False
 
     def reads(self) -> list[View]:
         """What the step reads."""
