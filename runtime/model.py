@@ -24,6 +24,7 @@ class Model:
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.name = bundle.manifest.name  # the bundle's
         self._graphs: dict[str, LoadedGraph] = {}
         self._ops: dict[str, tuple[HostOp | None, ...]] = {}
         for name, program in bundle.manifest.programs.items():
@@ -49,11 +50,6 @@ class Model:
     def manifest(self) -> Manifest:
         """What the bundle says about itself."""
         return self.bundle.manifest
-
-    @property
-    def name(self) -> str:
-        """The bundle's name."""
-        return self.bundle.manifest.name
 
     def program(self, name: str) -> Program:
         """Return one of the bundle's programs.
@@ -207,7 +203,7 @@ class Model:
         held = self.bundle.array(given.default or "")
         if held.shape != given.shape:
             raise ManifestError(f"{given.default} is {held.shape}; {given.shape} expected")
-        return np.array(np.broadcast_to(held.astype(given.dtype), shape))
+        return np.array(np.broadcast_to(held.astype(given.dtype), shape), order="C")
 
 
 class ModelState:

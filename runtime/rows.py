@@ -44,8 +44,9 @@ def reference_all_finite(arrays: Sequence[Array]) -> bool:
 
 def write_rows(target: Array, values: list[Array], places: list[int]) -> None:
     """Do what :func:`reference_write_rows` does, in one call."""
-    written = _core.write_rows(target, values, places) if _core is not None else 0
-    if written < len(values):  # without the compiled part, or a row that is not contiguous or wrong
+    fast = _core is not None and target.flags.c_contiguous
+    written = _core.write_rows(target, values, places) if fast else 0
+    if written < len(values):  # or a row that lies otherwise in memory, or is wrong
         reference_write_rows(target, values[written:], places[written:])
 
 

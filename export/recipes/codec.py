@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from ossicle.export.models.codec import CodecShape, Decoder, Encoder
+from ossicle.export.recipes.codec_bundle import write
 from ossicle.export.recipes.codec_curve import curve
 from ossicle.export.recipes.codec_stages import Features, Finish, Stages, fit_books, hear
 from ossicle.export.recipes.codec_weigh import Weighed, fold, sensitivity
+from ossicle.export.recipes.codec_whole import CODES, LAYERS, VERSION, Codec
 from ossicle.export.recipes.common.augment import with_speeds
 from ossicle.export.recipes.common.corpus import (
     RATE_HZ,
@@ -39,8 +39,6 @@ from ossicle.export.recipes.common.loop import Loss, Schedule, load_checkpoint, 
 from ossicle.export.recipes.common.quantiser import ResidualBooks
 from ossicle.export.recipes.common.teacher import LyraTeacher
 
-VERSION = "0.3.0"  # of the bundle: other weights are another version
-LAYERS, CODES = 12, 1024
 RATES = {3: "1.5", 6: "3", 12: "6"}  # layers: kbps
 SPEECH = ("speech_picovoice_sti", "speech_picovoice_wakeword")
 EVERYDAY = ("env_esc10_f1-4",)
@@ -101,39 +99,6 @@ def split(folder: Path, cache: Path) -> Split:
         rest = [c for c, p in parts.items() if p not in {"validation", "test"}]
         out.train["music"].append((corpus, rest))
     return out
-
-
-class Codec(nn.Module):
-    """Encoder, books and decoder, as they are trained together. Latents are mean-centred."""
-
-    fitted: Tensor
-
-    def __init__(self, shape: CodecShape | None = None) -> None:
-        super().__init__()
-        s = self.shape = shape or CodecShape()
-        self.encoder, self.decoder = Encoder(s), Decoder(s)
-        self.books = ResidualBooks(LAYERS, CODES, s.latent)
-        self.register_buffer("fitted", torch.tensor(False))
-
-    def encode(self, audio: Tensor) -> Tensor:
-        """``[B, T hop]`` to latents ``[B, T, D]``."""
-        latent, _ = self.encoder(audio[:, None], self.encoder.initial(len(audio)))
-        out: Tensor = latent.float()
-        return out
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """(Quantised) latents ``[B, T, D]`` to ``[B, T hop]``."""
-        out, _ = self.decoder(latent, self.decoder.initial(len(latent)))
-        audio: Tensor = out[:, 0].float()
-        return audio
-
-    @torch.no_grad()
-    def at_layers(self, audio: Tensor, layers: list[int]) -> list[Tensor]:
-        """``[B, T hop]`` coded and decoded with each number of layers (0: not quantised)."""
-        latent = self.encode(audio)
-        _, rests = self.books.encode(latent.reshape(-1, self.shape.latent))
-        left = rests.reshape(len(rests), *latent.shape)
-        return [self.decode(latent - left[k] if k else latent) for k in layers]
 
 
 def speech_check(codec: Codec, clips: list[Samples]) -> dict[str, float]:
@@ -255,8 +220,6 @@ def main(arguments: list[str] | None = None) -> None:
     run = Run(a.data, a.out, a.minutes, a.seed, a.resume)
     run.all()
     if a.bundle:
-        from ossicle.export.recipes.codec_bundle import write
-
         write(run.codec, a.bundle, VERSION)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ossicle.export.bundle import TorchStep, export_bundle
 from ossicle.export.models.codec import Decoder, Encoder
-from ossicle.export.recipes.codec import VERSION, Codec
 from ossicle.export.recipes.codec_card import card_files
+from ossicle.export.recipes.codec_whole import VERSION, Codec
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.manifest import (
     Manifest,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.conformance.report import Row
 from ossicle.runtime.errors import ManifestError
 from ossicle.runtime.manifest import Program, ProgramInput
 from ossicle.runtime.model import Model, ModelState
@@ -199,3 +200,14 @@ def largest_difference(one: Mapping[str, Array], two: Mapping[str, Array]) -> tu
         else:
             unequal = max(unequal, float(np.mean(a != b)) if a.size else 0.0)
     return worst, unequal
+
+
+def joined(chunks: list[Chunk]) -> Any:
+    """Return the samples of chunks one after another."""
+    parts = [chunk.samples for chunk in chunks]
+    return np.concatenate(parts, axis=1) if parts else np.zeros((1, 0), np.float32)
+
+
+def hop_only(law: str, subject: Subject) -> Row:
+    """Return the row of a law that needs audio in place, for a subject that gives none."""
+    return Row(law, None, "no aligned audio comes out of one program", "")

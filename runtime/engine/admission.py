@@ -42,7 +42,8 @@ class Costs:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self._table: dict[tuple[str, str], dict[int, float]] = {}  # us
-        self._sizes: dict[str, list[int]] = {}
+        self._sizes: dict[str, list[int]] = {}  # by model
+        self._bucket: dict[tuple[str, int], int] = {}  # by model and rows
         self._hop_us: dict[tuple[str, str], float] = {}  # Python around the model, per stream
 
     def calibrate(self, model: Model, program: str) -> dict[int, float]:
@@ -78,8 +79,11 @@ class Costs:
 
     def bucket(self, model: Model, rows: int) -> int:
         """Return the smallest bucket that holds ``rows``, or the largest there is."""
-        sizes = self.buckets(model)
-        return next((b for b in sizes if b >= rows), sizes[-1])
+        key = (model.name, rows)
+        if key not in self._bucket:
+            sizes = self.buckets(model)
+            self._bucket[key] = next((b for b in sizes if b >= rows), sizes[-1])
+        return self._bucket[key]
 
     def run_us(self, model: Model, program: str, streams: int) -> float:
         """Return what one hop of ``streams`` streams costs, in us."""

@@ -51,7 +51,7 @@ class Inbox:
 
     def put(self, item: Any, arrival_ns: int) -> bool:
         """Add an item; return False if it was refused."""
-        size = item.length or 1 if type(item) is Chunk else _size(item)
+        size = item.samples.shape[-1] or 1 if type(item) is Chunk else _size(item)
         lock = self._lock
         lock.acquire()
         try:

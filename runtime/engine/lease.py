@@ -15,6 +15,7 @@ class Keeper(Protocol):
     """What a lease asks of its engine."""
 
     clock: Callable[[], int]
+    awake: bool  # it will look at every inbox anyway
 
     def wake(self) -> None:
         """Say that there is something to do."""
@@ -52,9 +53,12 @@ class Lease:
 
     def push(self, item: Any, arrival_ns: int | None = None) -> bool:
         """Give a chunk or packet; False means "full, try again" and only for streams not live."""
-        self._check()
-        done = self._inbox.put(item, self._engine.clock() if arrival_ns is None else arrival_ns)
-        self._engine.wake()
+        if self._closed:
+            self._check()
+        engine = self._engine
+        done = self._inbox.put(item, engine.clock() if arrival_ns is None else arrival_ns)
+        if not engine.awake:
+            engine.wake()
         return done
 
     def update(self, options: Mapping[str, Any]) -> None:

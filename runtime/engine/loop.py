@@ -44,11 +44,12 @@ class Engine:
         self._posted: list[Callable[[], None]] = []
         self._lock = threading.Lock()  # slots and posted
         self._signal = threading.Event()
+        self.awake = False  # whether the thread was told already
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._ladder = Ladder(self.settings)
+        self.clock: Callable[[], int] = time.monotonic_ns
         self._rounds = Rounds(self.settings, self.costs, self._vacate)
-        self.clock = time.monotonic_ns
 
     # -- life -------------------------------------------------------------------------------
 
@@ -143,7 +144,8 @@ class Engine:
 
     def wake(self) -> None:
         """Say that there is something to do."""
-        if not self._signal.is_set():  # cheaper than setting it again, which takes a lock
+        if not self.awake:  # cheaper than setting a signal again, which takes a lock
+            self.awake = True
             self._signal.set()
 
     def post(self, action: Callable[[], None]) -> None:
@@ -153,7 +155,7 @@ class Engine:
             return
         with self._lock:
             self._posted.append(action)
-        self._signal.set()
+        self.wake()
 
     def capacity(self) -> Capacity:
         """Return how much is promised."""
@@ -184,15 +186,6 @@ class Engine:
         }  # fmt: skip
 
     @property
-    def clock(self) -> Callable[[], int]:
-        """What tells the time, in ns; tests set their own."""
-        return self._rounds.clock
-
-    @clock.setter
-    def clock(self, clock: Callable[[], int]) -> None:
-        self._rounds.set_clock(clock)
-
-    @property
     def steps(self) -> int:
         """Batches that were run."""
         return self._rounds.steps
@@ -211,11 +204,15 @@ class Engine:
 
     def run_once(self) -> bool:
         """Do one round: take what came, run one batch. Return whether anything ran."""
+        if self.awake:
+            self._signal.clear()
+            self.awake = False  # in this order: what comes between the two is seen in this round
         with self._lock:
             posted, self._posted = self._posted, []
             active = self._active()
         for action in posted:
             action()
+        self._rounds.set_clock(self.clock)
         ran = self._rounds.run(active)
         for slot, options, text in self._ladder.observe(self.clock(), self.busy_ns, active):
             self._rounds.step_ladder(slot, options, text)
@@ -228,7 +225,6 @@ class Engine:
 
     def _loop(self) -> None:
         while not self._stopping:
-            self._signal.clear()
             if not self.run_once() and self._signal.wait(0.05):
                 self._gather()
 

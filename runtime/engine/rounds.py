@@ -43,7 +43,9 @@ class Rounds:
 
     def run(self, active: Sequence[Slot]) -> bool:
         """Take in what came and run one batch; return whether there was one."""
-        self.take_in([slot for slot in active if slot.inbox.waiting])
+        came = [slot for slot in active if slot.inbox.waiting]
+        if came:
+            self.take_in(came)
         group = self.choose(active)
         if group:
             self._run(group)
@@ -183,31 +185,30 @@ class Rounds:
         total_us = (now - arrival_ns) // 1000
         missed = now > ready.deadline_ns
         slot.hops += 1
-        slot.misses += missed
+        if missed:
+            slot.misses += 1
         slot.latency_us.add(total_us)
-        if events:
+        if events and not slot.closed:
             wait_us = (ready_ns - arrival_ns) // 1000
             queue_us = (begun - ready_ns) // 1000
             post_us = total_us - wait_us - queue_us - batch_us - compute_us
-            backlog_ms = len(slot.ready) * slot.period_ns / 1e6
-            self._deliver(
-                slot,
-                events,
-                Ledger(wait_us, queue_us, batch_us, compute_us, post_us if post_us > 0 else 0,
-                       slot.latency, backlog_ms, missed),
-            )  # fmt: skip
-        for then in ready.notes or ():
-            then()
+            backlog_ms = len(slot.ready) * slot.period_ns / 1e6 if slot.ready else 0.0
+            ledger = Ledger(wait_us, queue_us, batch_us, compute_us, post_us if post_us > 0 else 0,
+                            slot.latency, backlog_ms, missed)  # fmt: skip
+            if len(events) == 1:  # nearly always
+                slot.on_events([(events[0], ledger)])
+            else:
+                slot.on_events([(event, ledger) for event in events])
+        if ready.notes:
+            for then in ready.notes:
+                then()
         if slot.ending and not slot.ready:
             self._finish(slot)
 
-    def _deliver(self, slot: Slot, events: list[Event], ledger: Ledger = NOTHING) -> None:
-        if not events or slot.closed:
-            return
-        if len(events) == 1:  # nearly always
-            slot.on_events([(events[0], ledger)])
-        else:
-            slot.on_events([(event, ledger) for event in events])
+    def _deliver(self, slot: Slot, events: list[Event]) -> None:
+        """Deliver what no hop caused."""
+        if events and not slot.closed:
+            slot.on_events([(event, NOTHING) for event in events])
 
     def _finish(self, slot: Slot) -> None:
         try:

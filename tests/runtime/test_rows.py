@@ -37,7 +37,8 @@ def batches(draw: st.DrawFn) -> tuple[Any, list[Any], list[int]]:
     values = [(9 * rng.standard_normal(shape)).astype(dtype) for _ in places]
     if draw(st.booleans()):  # rows that lie otherwise in memory
         values = [v.T.copy().T for v in values]
-    return np.ones((size, *shape), dtype), values, places
+    target = np.ones((size, *shape), dtype, order=draw(st.sampled_from("CF")))
+    return target, values, places
 
 
 @given(batch=batches())
@@ -45,7 +46,7 @@ def test_rows_are_written_as_the_reference_writes_them(
     batch: tuple[Any, list[Any], list[int]],
 ) -> None:
     target, values, places = batch
-    expected = target.copy()
+    expected = target.copy(order="K")
     rows.reference_write_rows(expected, values, places)
     rows.write_rows(target, values, places)
     np.testing.assert_array_equal(target, expected)
