@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,7 +15,14 @@ Server = Annotated[
 Token = Annotated[
     str, typer.Option("--token", envvar="OSSICLE_TOKEN", help="Bearer token for the server.")
 ]
-Ca = Annotated[str, typer.Option("--tls-ca", help="PEM of the authority to trust; implies TLS.")]
+Ca = Annotated[
+    str,
+    typer.Option(
+        "--tls-ca",
+        help="PEM of the authority to trust; implies TLS. OSSICLE_CLIENT_CERT and "
+        "OSSICLE_CLIENT_KEY are this client's own, for servers that ask for one.",
+    ),
+]
 Tls = Annotated[bool, typer.Option("--tls", help="Talk TLS with the system's authorities.")]
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Bundle by name or path; else the built-in one.")
@@ -36,5 +44,11 @@ class Remote:
         from ossicle.streaming.client import connect
 
         return connect(
-            self.server, token=self.token, ca=self.ca or None, tls=self.tls, name="ossicle-cli"
+            self.server,
+            token=self.token,
+            ca=self.ca or None,
+            tls=self.tls,
+            certificate=os.environ.get("OSSICLE_CLIENT_CERT"),
+            key=os.environ.get("OSSICLE_CLIENT_KEY"),
+            name="ossicle-cli",
         )

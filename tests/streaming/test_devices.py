@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,59 @@ def alsa(tmp_path: Path) -> dict[str, str]:
         pytest.skip("no PortAudio: apt-get install libportaudio2 libasound2-plugins")
     (tmp_path / "asound.conf").write_text(ASOUND)
     return {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf")}
+
+
+PULSE = """
+pcm_type.pulse {{ lib "{plugin}" }}
+pcm.!default {{ type pulse device "sink.monitor" }}
+"""
+PLUGIN = "/usr/lib/{machine}-linux-gnu/alsa-lib/libasound_module_pcm_pulse.so"
+
+
+@pytest.fixture
+def loopback(tmp_path: Path, alsa: dict[str, str]) -> Iterator[dict[str, str]]:
+    """An environment whose only microphone hears what is played into a PulseAudio null sink."""
+    plugin = PLUGIN.format(machine=platform.machine())
+    if shutil.which("pulseaudio") is None or not Path(plugin).exists():
+        pytest.skip("no PulseAudio: apt-get install pulseaudio libasound2-plugins")
+    (tmp_path / "pulse.conf").write_text(PULSE.format(plugin=plugin))
+    socket = tmp_path / "socket"
+    environment = {
+        **alsa, "ALSA_CONFIG_PATH": str(tmp_path / "pulse.conf"), "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(tmp_path), "PULSE_SERVER": f"unix:{socket}",
+    }  # fmt: skip
+    command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--disable-shm=yes",
+               "-L", "module-null-sink sink_name=sink rate=16000",
+               "-L", f"module-native-protocol-unix socket={socket} auth-anonymous=1"]  # fmt: skip
+    daemon = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        if socket.exists():
+            break
+        time.sleep(0.05)
+    yield environment
+    daemon.terminate()
+    daemon.wait(20)
+
+
+def test_a_microphone_is_captioned_live(
+    loopback: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What is played over and over into a sound card is heard by its microphone, and captioned."""
+    tagger = load_all(tmp_path_factory.mktemp("bundles"))["tones"].bundle.root
+    pcm = (np.tile(tones(5.0)[0], 12) * 32767).astype("<i2")
+    (tmp_path / "tones.raw").write_bytes(pcm.tobytes())
+    sound = ["pacat", "--raw", "--format=s16le", "--rate=16000", "--channels=1", "-d", "sink",
+             str(tmp_path / "tones.raw")]  # fmt: skip
+    heard = [sys.executable, "-m", "ossicle.streaming.cli", "mic", "--device", "default", "--rate",
+             "16000", "--seconds", "8", "--json", "-m", str(tagger)]  # fmt: skip
+    with subprocess.Popen(sound, env=loopback) as player:
+        done = subprocess.run(
+            heard, env=loopback, capture_output=True, text=True, timeout=90, check=False
+        )
+        player.kill()
+    assert done.returncode == 0, done.stderr
+    cues = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any(cue["op"] == "OPEN" and cue["kind"] == "SOUND" for cue in cues)
 
 
 def packets(codec: Model, seconds: float) -> list[bytes]:
