@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ossicle.kernels import conv
-from ossicle.kernels.conv import reference
+from ossicle.kernels.conv import cpu, reference
 from ossicle.kernels.errors import DtypeError, LayoutError, RangeError, ShapeError
 from ossicle.kernels.tolerance import close
 
@@ -81,6 +81,19 @@ def test_int8_equals_its_own_integers(rng: np.random.Generator) -> None:
     x = rng.integers(-127, 128, (2, 8, 10)).astype(np.float32)
     packed = conv.pack(w, dtype="int8", input_scale=1.0)
     assert close("conv", stream(packed, x, [3, 5]), reference.causal(x, w))
+
+
+def test_bf16_rounds_halves_to_even() -> None:
+    step = 2.0**-7  # of numbers from 1 to 2
+    values = {1 + step / 2: 1.0, 1 + 1.5 * step: 1 + 2 * step, 1 + 0.51 * step: 1 + step,
+              -1 - step / 2: -1.0, 3.4e38: np.inf, -np.inf: -np.inf, 0.0: 0.0}  # fmt: skip
+    given = np.array(list(values), np.float32)
+    got = cpu.from_bf16(cpu.to_bf16(given))
+    np.testing.assert_array_equal(got, np.array(list(values.values()), np.float32))
+    assert np.isnan(cpu.from_bf16(cpu.to_bf16(np.array([np.nan], np.float32))))
+    packed = conv.pack(given[:4].reshape(4, 1, 1).copy(), dtype="bfloat16")
+    out = conv.step(packed, conv.fresh(packed), np.ones((1, 1, 1), np.float32))
+    np.testing.assert_array_equal(out[0, 0], got[:4])
 
 
 def test_saturation_and_nan_in_int8() -> None:

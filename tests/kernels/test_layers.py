@@ -77,10 +77,16 @@ def test_snake_passes_bad_numbers_on_and_names_bad_arrays() -> None:
 
 
 @pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("offset", [0.0, 0.01])
 @pytest.mark.parametrize("formula", ["htk", "slaney"])
 @pytest.mark.parametrize(("n_fft", "mels"), [(512, 64), (400, 80), (320, 23)])
 def test_log_mel(
-    power: int, formula: mel_reference.Formula, n_fft: int, mels: int, rng: np.random.Generator
+    power: int,
+    offset: float,
+    formula: mel_reference.Formula,
+    n_fft: int,
+    mels: int,
+    rng: np.random.Generator,
 ) -> None:
     window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
     frames = floats(rng, 5, n_fft)
@@ -93,6 +99,7 @@ def test_log_mel(
         7600.0,
         formula=formula,
         power=power,
+        offset=offset,
         floor=1e-8,
         decimal=power == 1,
     )
@@ -100,7 +107,7 @@ def test_log_mel(
     logmel.log_mel(frames, mel, out=out)
     dense = mel_reference.filters(16000, n_fft, mels, 20.0, 7600.0, formula)
     want = mel_reference.log_mel(
-        frames, window, dense, power=power, offset=0.0, floor=1e-8, decimal=power == 1
+        frames, window, dense, power=power, offset=offset, floor=1e-8, decimal=power == 1
     )
     assert close("logmel", out, want)
 

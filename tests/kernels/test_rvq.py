@@ -137,6 +137,16 @@ def test_nearly_equal_rows(rng: np.random.Generator) -> None:
     assert (rvq.encode(x, books) == reference.encode(x, books)).all()
 
 
+def test_numbers_that_are_none_are_searched_as_zeros(rng: np.random.Generator) -> None:
+    books, x = made(rng, 2, 9, 4), made(rng, 1, 3, 4)[0]
+    bad, clean = x.copy(), x.copy()
+    for place, value in (((0, 1), np.nan), ((1, 0), np.inf), ((2, 3), -np.inf)):
+        bad[place], clean[place] = value, 0.0
+    want = reference.encode(clean, books)
+    assert (reference.encode(bad, books) == want).all()
+    assert (rvq.encode(bad, books) == want).all()
+
+
 def test_nan_and_inf_count_as_zero_and_touch_no_neighbour(rng: np.random.Generator) -> None:
     books, x = made(rng, 3, 64, 16), rng.standard_normal((4, 16)).astype(np.float32)
     bad = x.copy()
@@ -181,6 +191,16 @@ def test_projected_books_search_in_their_own_width(rng: np.random.Generator) -> 
         ).all()
         residual -= books[k][codes[k]].astype(np.float64) @ outward[k].astype(np.float64).T
     assert np.allclose(x - rvq.decode(codes, packed), residual, atol=1e-5)
+
+
+def test_an_absent_layer_adds_nothing_wherever_it_is(rng: np.random.Generator) -> None:
+    books = made(rng, 3, 5, 4)
+    codes = np.array([[0, -1, 4, -1], [-1, 2, 3, -1], [1, 1, -1, -1]], np.int32)
+    want = np.stack([
+        sum((books[k, n] for k, n in enumerate(row) if n >= 0), np.zeros(4)) for row in codes.T
+    ])  # fmt: skip
+    for held in (books, rvq.pack(books)):
+        np.testing.assert_allclose(rvq.decode(codes, held), want, atol=1e-6)
 
 
 def test_decode_sums_the_layers_present(rng: np.random.Generator) -> None:

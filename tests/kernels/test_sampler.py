@@ -119,6 +119,38 @@ def test_consistency_steps_take_the_estimate_and_renoise(rng: np.random.Generato
     assert close("sampler", got, schedule.alpha[1] * data + schedule.sigma[1] * noise)
 
 
+def test_consistency_steps_obey_their_boundary_condition() -> None:
+    """Luo et al. 2023, equation 9: what is kept of the sample and what is taken of the estimate."""
+    schedule, (spread, factor) = sampler.variance_preserving(3), (0.5, 10.0)
+    plan = sampler.plan("lcm", schedule, predicts="data", boundary=(spread, factor))
+    for i, row in enumerate(plan.weights[:, 0].astype(np.float64)):
+        t = schedule.time[i] * factor
+        kept, taken = spread**2 / (t**2 + spread**2), t / np.hypot(t, spread)
+        assert row[0] == pytest.approx(schedule.alpha[i + 1] * kept, rel=1e-6)
+        assert row[1] == pytest.approx(schedule.alpha[i + 1] * taken, rel=1e-6)
+        assert row[5] == pytest.approx(schedule.sigma[i + 1], rel=1e-6)
+
+
+def test_the_schedule_of_a_diffusion_is_its_integral() -> None:
+    """``d log alpha / dt = -beta(t) / 2``, summed by the midpoint rule; the variance is kept."""
+    low, high = 0.1, 20.0
+    schedule = sampler.variance_preserving(10, beta=(low, high))
+    middle = (np.arange(100_000) + 0.5) / 100_000
+    beta = low + middle * (high - low)
+    for t, alpha, sigma in zip(schedule.time, schedule.alpha, schedule.sigma, strict=True):
+        assert np.log(alpha) == pytest.approx(-0.5 * beta[middle < t].sum() / 1e5, abs=1e-9)
+        assert alpha**2 + sigma**2 == pytest.approx(1.0)
+
+
+def test_karras_nodes_run_from_end_to_end_evenly_in_a_root() -> None:
+    schedule = sampler.karras(9, sigma_min=0.01, sigma_max=50.0, rho=5.0)
+    assert schedule.sigma[0] == pytest.approx(50.0)
+    assert schedule.sigma[-2] == pytest.approx(0.01)
+    assert schedule.sigma[-1] == 0.0
+    steps = np.diff(schedule.sigma[:-1] ** (1 / 5.0))
+    np.testing.assert_allclose(steps, steps[0])
+
+
 def test_stochastic_ddim_keeps_the_spread() -> None:
     rng = np.random.default_rng(5)
     schedule = sampler.variance_preserving(200, last=0.001)
