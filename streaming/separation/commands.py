@@ -253,7 +253,7 @@ class _Job:
                 self._note(slot + 1, samples, kept)
 
     def _note(self, which: int, samples: Samples, kept: list[list[Samples]]) -> None:
-        finite = np.nan_to_num(samples.astype(np.float64))
+        finite = np.nan_to_num(samples.astype(np.float64), posinf=0.0, neginf=0.0)
         self.power[which] += float(np.square(finite).sum())
         room = self.keep - sum(part.shape[1] for part in kept[which])
         if room > 0:

@@ -111,3 +111,15 @@ def test_the_built_in_bundle_keeps_its_promises(separator: Model) -> None:
     assert manifest.hop <= 128
     assert manifest.latency_class == "hearing"
     assert manifest.extra["mmac_per_second"] <= 60
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_samples_are_neither_heard_nor_counted(tmp_path: Path, separator: Model) -> None:
+    x = np.full(4800, 0.1, np.float32)
+    x[100], x[200], x[300] = np.inf, -np.inf, np.nan
+    sf.write(tmp_path / "in.wav", x, 16_000, subtype="FLOAT")
+    summary = separate_file(
+        tmp_path / "in.wav", "speech", tmp_path / "out.wav", model=separator.bundle
+    )
+    assert np.isfinite(sf.read(tmp_path / "out.wav")[0]).all()
+    assert np.isfinite(summary.level_db).all()
