@@ -139,9 +139,9 @@ def train(
         optimiser.load_state_dict(saved["optimiser"])
         spent, step = saved["spent"], saved["step"]
     elif start is not None:
-        held = widened(torch.load(start, weights_only=True)["mean"], shape)
-        model.load_state_dict(held)
-        mean.load_state_dict(held)
+        known = widened(torch.load(start, weights_only=True)["mean"], shape)
+        model.load_state_dict(known)
+        mean.load_state_dict(known)
     stream = batches(sources, shape, BATCH, seed=step)
     begun, budget, told = time.process_time() - spent, minutes * 60, spent
     while (now := time.process_time() - begun) < budget:
@@ -158,8 +158,8 @@ def train(
         _follow(mean, model, min(0.999, step / (step + 10)))
         if now - told > 60:
             told = now
-            known = perplexity(mean, held, shape)
-            print(f"step {step} cpu {now:.0f} s loss {loss.item():.3f} held-out {known:.3f}",
+            strange = perplexity(mean, held, shape)
+            print(f"step {step} cpu {now:.0f} s loss {loss.item():.3f} held-out {strange:.3f}",
                   flush=True)  # fmt: skip
             _save(place, model, mean, optimiser, now, step)
     _save(place, model, mean, optimiser, budget, step)

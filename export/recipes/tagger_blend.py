@@ -66,7 +66,10 @@ def load_bank(paths: Iterable[Path], old: Bank | None = None) -> Bank:
     for path in paths:
         for item in read(path):
             items.setdefault(UNKNOWN if item.label == ODD else item.label, []).append(item)
-    doubt = {k: np.full(len(items[k]), 0.3) for k in ("music", "speech", UNKNOWN) if k in items}
+    plain: tuple[str, ...] = ("music", "speech", UNKNOWN)
+    doubt: dict[str, NDArray[np.float64]] = {
+        name: np.full(len(items[name]), 0.3) for name in plain if name in items
+    }
     for label, known in (old.doubt if old else {}).items():
         doubt[label][: len(known)] = known
     return Bank(items, doubt)

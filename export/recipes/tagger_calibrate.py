@@ -105,10 +105,16 @@ def delay_of(heard: Heard) -> int:
 
 
 def calibrate(heard: Heard, budget: float, for_alerts: float) -> dict[str, tuple[Rule, Tally]]:
-    """The best rules with at most ``budget`` false captions an hour, ``for_alerts`` of alerts."""
+    """The best rules with at most ``budget`` false captions an hour, ``for_alerts`` of alerts.
+
+    Or the mildest of those that no price betters.
+    """
     hours = sum(time for _, time in heard.calm.values())
     prices = Prices()
     known: dict[str, dict[Rule, Tally]] = {label: {} for label in LABELS}
+    before: dict[str, float] = {}
+    kept: dict[str, tuple[Rule, Tally]] = {}
+    stuck = 0
     for _ in range(ROUNDS):
         chosen = {label: best_rule(heard, label, prices, known[label]) for label in LABELS}
         figures = summary({label: t for label, (_, t) in chosen.items()}, hours)
@@ -116,13 +122,17 @@ def calibrate(heard: Heard, budget: float, for_alerts: float) -> dict[str, tuple
         few = figures["wrong_per_hour"] <= budget
         few_alerts = figures["wrong_alerts_per_hour"] <= for_alerts
         if few and few_alerts:
+            return chosen
+        kept, stuck = (kept, stuck + 1) if figures == before else (chosen, 0)
+        before = figures
+        if stuck > 1:
             break
         prices = replace(
             prices,
             wrong=prices.wrong * (1 if few else 1.4),
             wrong_alert=prices.wrong_alert * (1 if few_alerts else 1.4),
         )
-    return chosen
+    return kept
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

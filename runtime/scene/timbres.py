@@ -4,9 +4,10 @@ Each draws its numbers once, so that the notes of one part sound like one instru
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ossicle.runtime.scene.sound import Array, band, noise, shape_spectrum
 
@@ -15,7 +16,9 @@ Instrument = Callable[[float, int], Array]
 """``(pitch in Hz, samples)`` gives one note of about unit peak, its release included."""
 
 
-def _partials(hz: Array | float, weights: Array, n: int, rate_hz: int, fall: float = 0.0) -> Array:
+def _partials(
+    hz: Array | float, weights: NDArray[Any], n: int, rate_hz: int, fall: float = 0.0
+) -> Array:
     """Harmonics with ``weights``, the k-th dying ``fall * k`` times a second."""
     t = np.arange(n) / rate_hz
     phase = 2 * np.pi * (np.cumsum(np.broadcast_to(hz, n)) / rate_hz)
@@ -26,6 +29,11 @@ def _partials(hz: Array | float, weights: Array, n: int, rate_hz: int, fall: flo
             break
         out += w * np.sin(k * phase) * (np.exp(-fall * k * t) if fall else 1.0)
     return out
+
+
+def _orders(stop: int) -> Array:
+    """1, 2, ... below ``stop``: which partial is which."""
+    return np.arange(1, stop, dtype=np.float64)
 
 
 def _shape(n: int, attack: int, release: int, hold: float = 1.0) -> Array:
@@ -46,7 +54,7 @@ def _vibrato(rng: Rng, n: int, rate_hz: int, depth: float, hz: float) -> Array:
 def _struck(rng: Rng, rate_hz: int) -> Instrument:
     """Strings plucked or hammered: bright at first, partials dying in order."""
     roll, fall, comb = rng.uniform(0.3, 1.6), rng.uniform(0.2, 2.5), rng.uniform(0.08, 0.45)
-    k = np.arange(1, 31)
+    k = _orders(31)
     weights = k**-roll * np.abs(np.sin(np.pi * k * comb))
     body = float(rng.uniform(0.3, 3))
 
@@ -88,7 +96,7 @@ def _organ(rng: Rng, rate_hz: int) -> Instrument:
 
 def _synth(rng: Rng, rate_hz: int) -> Instrument:
     """Saws or squares, detuned against each other, through a filter that closes."""
-    k = np.arange(1, 41)
+    k = _orders(41)
     odd = (k % 2 == 1) if rng.random() < 0.4 else np.ones(40)
     voices = 1 + rng.uniform(-0.012, 0.012, int(rng.integers(1, 5)))
     fall, roll, attack = rng.uniform(0, 3), rng.uniform(0.8, 1.6), rng.uniform(0.002, 0.25)
@@ -103,7 +111,7 @@ def _synth(rng: Rng, rate_hz: int) -> Instrument:
 def _driven(rng: Rng, rate_hz: int) -> Instrument:
     """An electric guitar on a loud amplifier: fifths into a limiter, and a cabinet."""
     gain, fifth = 10 ** (rng.uniform(6, 34) / 20), rng.random() < 0.6
-    k = np.arange(1, 25)
+    k = _orders(25)
     low, high = rng.uniform(70, 140), rng.uniform(2500, 5500)
     mute = rng.uniform(6, 16) if rng.random() < 0.3 else rng.uniform(0.2, 1.5)
 
@@ -119,7 +127,7 @@ def _driven(rng: Rng, rate_hz: int) -> Instrument:
 
 def _blown(rng: Rng, rate_hz: int) -> Instrument:
     """Brass, reeds and flutes: partials that open with the breath, vibrato, some noise."""
-    k = np.arange(1, 26)
+    k = _orders(26)
     bump, width, roll = rng.uniform(500, 2500), rng.uniform(300, 1500), rng.uniform(0.5, 2.2)
     depth, speed, breath = rng.uniform(0, 0.012), rng.uniform(4, 7), rng.uniform(0, 0.08)
     odd = (k % 2 == 1) + 0.15 if rng.random() < 0.3 else np.ones(25)
@@ -140,7 +148,7 @@ def _blown(rng: Rng, rate_hz: int) -> Instrument:
 
 def _bowed(rng: Rng, rate_hz: int) -> Instrument:
     """Violins to basses, alone or many: slow attacks, vibrato, slides between notes."""
-    k = np.arange(1, 31)
+    k = _orders(31)
     curve = [(100.0, -6.0), *((float(f), float(rng.uniform(-9, 9))) for f in
              (300, 700, 1500, 3000)), (8000.0, -15.0)]  # fmt: skip
     many, attack = int(rng.integers(1, 5)), rng.uniform(0.03, 0.35)
@@ -164,7 +172,7 @@ def _sung(rng: Rng, rate_hz: int) -> Instrument:
     vowels = [(700, 1150, 2600), (400, 2000, 2700), (300, 2300, 3000), (450, 800, 2600),
               (320, 800, 2400)]  # fmt: skip
     scale, breath = float(rng.uniform(0.85, 1.25)), float(rng.uniform(0.005, 0.06))
-    k = np.arange(1, 41)
+    k = _orders(41)
 
     def play(hz: float, n: int) -> Array:
         first, second, third = (f * scale for f in vowels[int(rng.integers(len(vowels)))])
