@@ -63,11 +63,7 @@ class Bundle:
         if entry is None:
             raise BundleError(f"{self.manifest.name}: no file {name!r} in the manifest")
         data = _read(self.root, name, entry.size)
-        if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise BundleError(
-                f"{self.manifest.name}: {name} is not the file the manifest names "
-                f"({len(data)} bytes, {entry.size} expected, SHA-256 differs); fetch it again"
-            )
+        check_file(self.manifest, name, data)
         return data
 
     def array(self, name: str) -> NDArray[Any]:
@@ -138,6 +134,20 @@ def cache_folder() -> Path:
     """Return where pulled and imported bundles are kept."""
     named = os.environ.get("OSSICLE_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "ossicle"
+
+
+def check_file(manifest: Manifest, name: str, data: bytes) -> None:
+    """Hold a file's bytes to what the manifest says of it.
+
+    Raises:
+        BundleError: another size or hash.
+    """
+    entry = manifest.files[name]
+    if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BundleError(
+            f"{manifest.name}: {name} is not the file the manifest names "
+            f"({len(data)} bytes, {entry.size} expected, SHA-256 differs); fetch it again"
+        )
 
 
 def write_bundle(

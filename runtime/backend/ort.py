@@ -201,14 +201,15 @@ def _check_ports(session: Any, spec: Graph, name: str) -> None:
         found = {p.name: p for p in ports}
         if set(found) != set(wanted):
             raise BackendError(
-                f"{name}: {spec.file} has {side}s {sorted(found)}; "
-                f"the manifest says {sorted(wanted)}"
+                f"{name}: {spec.file} has {side}s {sorted(found)}; the manifest says "
+                f"{sorted(wanted)}. Name each one, as a port or as a state"
             )
         for port, (shape, dtype) in wanted.items():
             have = found[port]
             if _ORT_DTYPES.get(have.type) != dtype:
                 raise BackendError(
-                    f"{name}: {side} {port} is {have.type}; the manifest says {dtype}"
+                    f"{name}: {side} {port} is {have.type}; the manifest says {dtype}. "
+                    "Say what the file has"
                 )
             sizes = have.shape[1:]
             clash = len(sizes) != len(shape) or any(
@@ -216,5 +217,6 @@ def _check_ports(session: Any, spec: Graph, name: str) -> None:
             )
             if clash and side == "input":
                 raise BackendError(
-                    f"{name}: {side} {port} has shape {have.shape}; the manifest says B x {shape}"
+                    f"{name}: {side} {port} has shape {have.shape}; the manifest says B x {shape}. "
+                    "Say what the file has, without the batch axis"
                 )

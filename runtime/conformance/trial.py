@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ossicle.runtime.backend import Backend
-from ossicle.runtime.bundle import Bundle, write_bundle
+from ossicle.runtime.bundle import Bundle, check_file, write_bundle
 from ossicle.runtime.conformance.laws import LAWS
 from ossicle.runtime.conformance.report import Report, Row
 from ossicle.runtime.conformance.subject import Subject
@@ -72,7 +72,10 @@ def _bundle_of(path: Path, scratch: Path) -> Bundle:
     names = {graph.file for graph in manifest.graphs.values()}
     if len(names) != 1:
         raise ManifestError(f"{path.name}: its manifest names the files {sorted(names)}; one fits")
-    return write_bundle(scratch / manifest.name, manifest, {names.pop(): data})
+    file = names.pop()
+    if file in manifest.files:
+        check_file(manifest, file, data)
+    return write_bundle(scratch / manifest.name, manifest, {file: data})
 
 
 def _metadata(data: bytes, path: Path) -> bytes:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from toys import fir_manifest, fir_onnx, write_fir, write_stft
 from ossicle.runtime.audio import Chunk
 from ossicle.runtime.bundle import Bundle, list_bundles, write_bundle
 from ossicle.runtime.conformance import LAWS, Subject, open_subject, verify
+from ossicle.runtime.errors import BundleError
 from ossicle.runtime.manifest import Golden
 from ossicle.runtime.model import Model
 
@@ -127,15 +127,19 @@ class Careless:
 
 
 def windowed(chunk: Chunk) -> Chunk:
-    return replace(chunk, samples=chunk.samples * np.float32(min(1, chunk.length / 999)))
+    return msgspec.structs.replace(
+        chunk, samples=chunk.samples * np.float32(min(1, chunk.length / 999))
+    )
 
 
 def wrapping(chunk: Chunk) -> Chunk:
-    return replace(chunk, start=chunk.start & 0x7FFFFFFF)
+    return msgspec.structs.replace(chunk, start=chunk.start & 0x7FFFFFFF)
 
 
 def loud_for_bad(chunk: Chunk) -> Chunk:
-    return replace(chunk, samples=np.nan_to_num(chunk.samples, nan=0.5, posinf=1, neginf=-1))
+    return msgspec.structs.replace(
+        chunk, samples=np.nan_to_num(chunk.samples, nan=0.5, posinf=1, neginf=-1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,6 +198,11 @@ def test_an_onnx_file_with_a_manifest_by_hand(home: Path) -> None:
     place = home / "loose.onnx"
     place.write_bytes(fir_onnx(64, np.ones(5, np.float32)))
     text = fir_manifest("loose", 64, 4).to_json()
+    told = msgspec.json.decode(text)
+    told["files"] = {told["graphs"]["main"]["file"]: {"sha256": "0" * 64, "size": 5}}
+    (home / "loose.manifest.json").write_bytes(msgspec.json.encode(told))
+    with pytest.raises(BundleError, match="SHA-256 differs"):  # what is said of the file is held to
+        verify(place, laws=["shapes"])
     (home / "loose.manifest.json").write_bytes(text)
     assert verify(place, laws=["shapes", "reset"]).ok
     (home / "loose.manifest.json").unlink()
