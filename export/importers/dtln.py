@@ -58,8 +58,8 @@ def draft(path: Path) -> Draft:
         graphs={"magnitude": first.entry("magnitude.onnx"), "basis": second.entry("basis.onnx")},
         programs={"step": _levelled(_program()), "as_published": _program()},
     )
-    files = {"magnitude.onnx": first.bytes(), "basis.onnx": second.bytes()}
-    return with_card(Draft(manifest, files), ABOUT)
+    content = {"magnitude.onnx": first.bytes(), "basis.onnx": second.bytes()}
+    return with_card(Draft(manifest, content), ABOUT)
 
 
 def _program() -> Program:
