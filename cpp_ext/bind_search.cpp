@@ -50,7 +50,12 @@ void bind_search(py::module_& m) {
              need(fine, "a code is below -1 or not below N");
            },
            py::arg("codes").noconvert(), py::arg("out").noconvert())
-      .def_property_readonly("integer", &PackedBooks::integer);
+      .def_property_readonly("integer", &PackedBooks::integer)
+      .def("outer",
+           [](const PackedBooks& books, std::int64_t k) {
+             need(k >= 0 && k < books.K(), "k must name a book");
+             return books.outer(k);
+           });
 }
 
 }  // namespace ossicle

@@ -18,84 +18,177 @@ double exact_squares(const float* c, std::int64_t D) {
 
 float up(double v) { return static_cast<float>(v * 1.000001); }
 
+double norm_of(const double* v, std::int64_t D) {
+  double squares = 0.0;
+  for (std::int64_t d = 0; d < D; ++d) squares += v[d] * v[d];
+  return std::sqrt(squares);
+}
+
+double longest(const std::vector<double>& rows, std::int64_t D) {
+  double most = 0.0;
+  for (std::size_t at = 0; at < rows.size(); at += D) most = std::max(most, norm_of(rows.data() + at, D));
+  return most;
+}
+
+// The parts of a book of sums: means over the rows that share one, which are the best fit.
+struct Parts {
+  std::vector<double> inner, outer;  // [I, D], [J, D]
+};
+
+Parts parts_of(const std::vector<double>& rows, std::int64_t J, std::int64_t D) {
+  const std::int64_t N = rows.size() / D, I = N / J;
+  Parts p{std::vector<double>(I * D, 0.0), std::vector<double>(J * D, 0.0)};
+  for (std::int64_t n = 0; n < N; ++n)
+    for (std::int64_t d = 0; d < D; ++d) {
+      p.inner[n % I * D + d] += rows[n * D + d] / J;
+      p.outer[n / I * D + d] += rows[n * D + d] / I;
+    }
+  return p;
+}
+
+// The largest distance of a row from the sum that stands for it.
+double distance(const std::vector<double>& rows, const Parts& p, std::int64_t D) {
+  const std::int64_t N = rows.size() / D, I = p.inner.size() / D;
+  std::vector<double> e(D);
+  double most = 0.0;
+  for (std::int64_t n = 0; n < N; ++n) {
+    for (std::int64_t d = 0; d < D; ++d) e[d] = rows[n * D + d] - p.inner[n % I * D + d] - p.outer[n / I * D + d];
+    most = std::max(most, norm_of(e.data(), D));
+  }
+  return most;
+}
+
+// How many b_j the centred rows are sums with, or 1. Rounding of stored rows (fp16: 2^-11) is no obstacle: it
+// only widens the error that the search allows for.
+std::int64_t outer_of(const std::vector<double>& rows, std::int64_t D) {
+  const std::int64_t N = rows.size() / D;
+  const double most = longest(rows, D);
+  std::int64_t best = 1, least = N / 2;
+  for (const std::int64_t J : {2, 4, 8, 16, 32}) {
+    const std::int64_t I = N / J, packed = I + round_up(J, 16);
+    if (N % J || I % 64 || packed >= least || !(distance(rows, parts_of(rows, J, D), D) <= most / 256)) continue;
+    best = J, least = packed;
+  }
+  return best;
+}
+
 }  // namespace
+
+// A book as the search sees it: rows off their mean (of unit length for cosine), whole or as parts.
+struct PackedBooks::Centred {
+  std::vector<double> mean, norm, rows;  // [D], [N] or empty, [N, D]
+  std::int64_t outer = 1;
+};
 
 PackedBooks::PackedBooks(const float* rows, std::int64_t K, std::int64_t N, std::int64_t D, bool cosine,
                          bool integer)
     : integer_(integer && N > 16) {
   const int group = N <= 16 ? 16 : 64;
   books_ = {K, N, D, round_up(N, group), round_up(D, 16), group, cosine, nullptr};
-  rows_ = Array<float>(K * N * D);
-  std::copy_n(rows, K * N * D, rows_.get());
-  mean_ = Array<double>(K * D);
-  if (cosine) norm_ = Array<double>(K * N);
-  half_ = Array<float>(K * books_.Np);
-  if (integer_) {
-    scale_ = Array<float>(K * books_.Np);
-    low_ = Array<std::uint8_t>(K * books_.Np * books_.Dp);
-  } else {
-    wide_ = Array<float>(K * books_.Np * D);
+  std::vector<Centred> seen(K);
+  std::size_t bytes = Scratch::bytes<float>(K * N * D);
+  for (std::int64_t k = 0; k < K; ++k) {
+    seen[k] = centred(rows + k * N * D);
+    outer_.push_back(seen[k].outer);
+    bytes += room(seen[k].outer);
   }
-  layers_.resize(K);
-  for (std::int64_t k = 0; k < K; ++k) pack_layer(k);
+  // One array, a layer's tables in the order in which they are read: on one large page, near each other.
+  room_ = Array<unsigned char>(bytes);
+  rows_ = take<float>(K * N * D);
+  std::copy_n(rows, K * N * D, rows_);
+  for (std::int64_t k = 0; k < K; ++k) layers_.push_back(pack_layer(rows_ + k * N * D, seen[k]));
   books_.layers = layers_.data();
 }
 
-void PackedBooks::pack_layer(std::int64_t k) {
-  const auto [K, N, D, Np, Dp, group, cosine, unused] = books_;
-  (void)K, (void)unused;
-  const float* rows = rows_.get() + k * N * D;
-  double* mean = mean_.get() + k * D;
-  double* norm = cosine ? norm_.get() + k * N : nullptr;
-  float* half = half_.get() + k * Np;
-  std::vector<double> centre(D, 0.0), row(D);
-  if (cosine)
-    for (std::int64_t n = 0; n < N; ++n) norm[n] = std::sqrt(exact_squares(rows + n * D, D));
-  auto unit = [&](std::int64_t n) { return !cosine ? 1.0 : norm[n] > 0.0 ? 1.0 / norm[n] : 0.0; };
+PackedBooks::Centred PackedBooks::centred(const float* rows) const {
+  const std::int64_t N = books_.N, D = books_.D;
+  Centred c{std::vector<double>(D, 0.0), {}, std::vector<double>(N * D)};
+  if (books_.cosine)
+    for (std::int64_t n = 0; n < N; ++n) c.norm.push_back(std::sqrt(exact_squares(rows + n * D, D)));
+  auto unit = [&](std::int64_t n) { return c.norm.empty() ? 1.0 : c.norm[n] > 0.0 ? 1.0 / c.norm[n] : 0.0; };
   for (std::int64_t n = 0; n < N; ++n)
-    for (std::int64_t d = 0; d < D; ++d) centre[d] += rows[n * D + d] * unit(n);
-  for (double& m : centre) m /= static_cast<double>(N);
-  // l2 subtracts the mean from the residual too; for cosine it only shifts every score alike.
-  if (!cosine) std::copy(centre.begin(), centre.end(), mean);
+    for (std::int64_t d = 0; d < D; ++d) c.mean[d] += rows[n * D + d] * unit(n);
+  for (double& m : c.mean) m /= static_cast<double>(N);
+  for (std::int64_t n = 0; n < N; ++n)
+    for (std::int64_t d = 0; d < D; ++d) c.rows[n * D + d] = rows[n * D + d] * unit(n) - c.mean[d];
+  if (!books_.cosine) c.outer = outer_of(c.rows, D);
+  return c;
+}
 
-  double row_max = 0.0, error_max = 0.0, half_max = 0.0, mean_norm = 0.0;
-  for (std::int64_t d = 0; d < D; ++d) mean_norm += centre[d] * centre[d];
-  for (std::int64_t n = 0; n < N; ++n) {
-    double squares = 0.0, peak = 0.0, error = 0.0;
-    for (std::int64_t d = 0; d < D; ++d) {
-      row[d] = rows[n * D + d] * unit(n) - centre[d];
-      squares += row[d] * row[d];
-      peak = std::max(peak, std::fabs(row[d]));
-    }
-    if (integer_) {
-      float scale = static_cast<float>(peak / 127.0);
-      if (!(scale > 0.0f)) scale = 0.0f;
-      scale_[k * Np + n] = scale;
-      std::uint8_t* at = low_.get() + k * Np * Dp + (n / 64) * Dp * 64 + (n % 64) * 4;
-      for (std::int64_t d = 0; d < Dp; ++d) {
-        const double v = d < D && scale > 0.0f ? row[d] / scale : 0.0;
-        const double q = std::clamp(std::nearbyint(v), -127.0, 127.0);
-        const double e = d < D ? row[d] - q * scale : 0.0;
-        error += e * e;
-        at[(d / 4) * 256 + d % 4] = static_cast<std::uint8_t>(static_cast<int>(q) + 128);
-      }
-    } else {
-      float* at = wide_.get() + k * Np * D + (n / group) * D * group + n % group;
+std::size_t PackedBooks::room(std::int64_t outer) const {
+  const auto& b = books_;
+  std::size_t bytes = Scratch::bytes<double>(b.D) + Scratch::bytes<float>(b.Np);
+  if (b.cosine) bytes += Scratch::bytes<double>(b.N);
+  auto packed = [&](std::int64_t count) {
+    const std::size_t wide = Scratch::bytes<float>(count * b.D), low = Scratch::bytes<std::uint8_t>(count * b.Dp);
+    return Scratch::bytes<float>(count) + (integer_ ? Scratch::bytes<float>(count) + low : wide);
+  };
+  return bytes + packed(round_up(b.N / outer, b.group)) + (outer > 1 ? packed(round_up(outer, 16)) : 0);
+}
+
+Rows PackedBooks::pack_rows(const std::vector<double>& rows, int group) {
+  const std::int64_t D = books_.D, Dp = books_.Dp, count = rows.size() / D, padded = round_up(count, group);
+  std::vector<double> off(D);
+  if (!integer_) {
+    float *wide = take<float>(padded * D), *errors = take<float>(padded);
+    for (std::int64_t n = 0; n < count; ++n) {
+      float* at = wide + (n / group) * D * group + n % group;
       for (std::int64_t d = 0; d < D; ++d) {
-        at[d * group] = static_cast<float>(row[d]);
-        const double e = row[d] - static_cast<double>(at[d * group]);
-        error += e * e;
+        at[d * group] = static_cast<float>(rows[n * D + d]);
+        off[d] = rows[n * D + d] - at[d * group];
       }
+      errors[n] = up(norm_of(off.data(), D));
     }
-    half[n] = cosine ? 0.0f : static_cast<float>(0.5 * squares);
-    row_max = std::max(row_max, squares);
-    error_max = std::max(error_max, error);
-    half_max = std::max(half_max, cosine ? 0.0 : 0.5 * squares);
+    return {padded, group, errors, nullptr, nullptr, wide};
   }
-  for (std::int64_t n = N; n < Np; ++n) half[n] = std::numeric_limits<float>::infinity();
-  layers_[k] = {rows, mean, norm, half, integer_ ? scale_.get() + k * Np : nullptr,
-                integer_ ? low_.get() + k * Np * Dp : nullptr, integer_ ? nullptr : wide_.get() + k * Np * D,
-                up(std::sqrt(row_max)), up(std::sqrt(error_max)), up(half_max), up(std::sqrt(mean_norm))};
+  std::uint8_t* low = take<std::uint8_t>(padded * Dp);
+  float *scales = take<float>(padded), *errors = take<float>(padded);
+  for (std::int64_t n = 0; n < count; ++n) {
+    const double* row = rows.data() + n * D;
+    double peak = 0.0;
+    for (std::int64_t d = 0; d < D; ++d) peak = std::max(peak, std::fabs(row[d]));
+    float scale = static_cast<float>(peak / 127.0);
+    if (!(scale > 0.0f)) scale = 0.0f;
+    scales[n] = scale;
+    std::uint8_t* at = low + (n / group) * Dp * group + (n % group) * 4;
+    for (std::int64_t d = 0; d < Dp; ++d) {
+      const double v = d < D && scale > 0.0f ? row[d] / scale : 0.0;
+      const double q = std::clamp(std::nearbyint(v), -127.0, 127.0);
+      if (d < D) off[d] = row[d] - q * scale;
+      at[(d / 4) * 4 * group + d % 4] = static_cast<std::uint8_t>(static_cast<int>(q) + 128);
+    }
+    errors[n] = up(norm_of(off.data(), D));
+  }
+  return {padded, group, errors, scales, low, nullptr};
+}
+
+Layer PackedBooks::pack_layer(const float* rows, const Centred& c) {
+  const std::int64_t N = books_.N, D = books_.D, Np = books_.Np;
+  double* mean = take<double>(D);
+  // l2 subtracts the mean from the residual too; for cosine it only shifts every score alike.
+  if (!books_.cosine) std::copy(c.mean.begin(), c.mean.end(), mean);
+  Parts parts{c.rows, std::vector<double>(D, 0.0)};
+  if (c.outer > 1) parts = parts_of(c.rows, c.outer, D);
+  const Rows pass = pack_rows(parts.inner, books_.group);
+  const Rows outer = c.outer > 1 ? pack_rows(parts.outer, 16) : Rows{};
+
+  float* half = take<float>(Np);
+  std::fill(half, half + Np, std::numeric_limits<float>::infinity());
+  double half_max = 0.0, half_sum = 0.0;
+  for (std::int64_t n = 0; n < N; ++n) {
+    double squares = 0.0;
+    for (std::int64_t d = 0; d < D; ++d) squares += c.rows[n * D + d] * c.rows[n * D + d];
+    if (books_.cosine) squares = 0.0;
+    half[n] = static_cast<float>(0.5 * squares);
+    half_max = std::max(half_max, 0.5 * squares), half_sum += 0.5 * squares;
+  }
+  double* norm = nullptr;
+  if (books_.cosine) std::copy(c.norm.begin(), c.norm.end(), norm = take<double>(N));
+  const double row_max = longest(c.rows, D), usual = std::sqrt(2.0 * half_sum / static_cast<double>(N));
+  const bool tangent = usual > 1e-15 && usual < 1e15;
+  return {rows, mean, norm, half, pass, outer, up(row_max), up(half_max), up(norm_of(c.mean.data(), D)),
+          up(longest(parts.inner, D) + longest(parts.outer, D)), c.outer > 1 ? up(distance(c.rows, parts, D)) : 0.0f,
+          tangent ? up(1.0 / usual) : 0.0f, up(tangent ? 0.5 * usual : row_max)};
 }
 
 void PackedBooks::run(const void* x, bool wide, std::int64_t T, std::int64_t layers, std::int32_t* codes,
@@ -103,10 +196,12 @@ void PackedBooks::run(const void* x, bool wide, std::int64_t T, std::int64_t lay
   const Table& run = table();
   const std::size_t tile = std::min<std::int64_t>(run.search_tile, T), Dp = books_.Dp, Np = books_.Np;
   Scratch& s = Scratch::here();
-  s.begin(Scratch::bytes<double>(tile * Dp) + Scratch::bytes<float>(tile * Dp) + Scratch::bytes<std::int8_t>(tile * Dp) +
-          Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(tile * 4) + Scratch::bytes<std::int32_t>(tile));
+  s.begin(Scratch::bytes<double>(tile * Dp) + Scratch::bytes<float>(tile * Dp) +
+          Scratch::bytes<std::int8_t>(tile * Dp) + Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(2 * Np) +
+          Scratch::bytes<float>(tile * 4) + Scratch::bytes<std::int32_t>(tile));
   const SearchScratch scratch{s.take<double>(tile * Dp), s.take<float>(tile * Dp), s.take<std::int8_t>(tile * Dp),
-                              s.take<float>(tile * Np), s.take<float>(tile * 4), s.take<std::int32_t>(tile)};
+                              s.take<float>(tile * Np),  s.take<float>(2 * Np),    s.take<float>(tile * 4),
+                              s.take<std::int32_t>(tile)};
   run.search(books_, x, wide, T, layers, codes, stride, scratch);
 }
 
@@ -131,7 +226,7 @@ bool PackedBooks::decode(const std::int32_t* codes, std::int64_t layers, std::in
     for (std::int64_t k = 0; k < layers; ++k) {
       const std::int32_t n = codes[k * T + t];
       if (n < 0) continue;
-      const float* row = rows_.get() + (k * N + n) * D;
+      const float* row = rows_ + (k * N + n) * D;
       for (std::int64_t d = 0; d < D; ++d) total[d] += row[d];
     }
     for (std::int64_t d = 0; d < D; ++d) out[t * D + d] = static_cast<float>(total[d]);

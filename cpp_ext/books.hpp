@@ -23,18 +23,32 @@ class PackedBooks {
   std::int64_t D() const { return books_.D; }
   bool cosine() const { return books_.cosine; }
   bool integer() const { return integer_; }
+  // How many b_j the rows of book k are sums with (1: a plain book).
+  std::int64_t outer(std::int64_t k) const { return outer_[k]; }
 
  private:
+  struct Centred;
+
   void run(const void* x, bool wide, std::int64_t T, std::int64_t layers, std::int32_t* codes,
            std::int64_t stride) const;
-  void pack_layer(std::int64_t k);
+  Centred centred(const float* rows) const;
+  std::size_t room(std::int64_t outer) const;  // bytes of a layer's tables
+  Rows pack_rows(const std::vector<double>& rows, int group);
+  Layer pack_layer(const float* rows, const Centred& c);
+  template <class T>
+  T* take(std::size_t n) {
+    T* p = reinterpret_cast<T*>(room_.get() + used_);
+    used_ += Scratch::bytes<T>(n);
+    return p;
+  }
 
   Books books_{};
   bool integer_;
   std::vector<Layer> layers_;
-  Array<float> rows_, half_, scale_, wide_;
-  Array<double> mean_, norm_;
-  Array<std::uint8_t> low_;
+  std::vector<std::int64_t> outer_;
+  Array<unsigned char> room_;
+  std::size_t used_ = 0;
+  float* rows_ = nullptr;  // [K, N, D] as given
 };
 
 }  // namespace ossicle

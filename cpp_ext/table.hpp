@@ -5,25 +5,40 @@
 
 namespace ossicle {
 
+// Rows packed side by side for a first pass over all of them: in groups of 64, or of 16.
+struct Rows {
+  std::int64_t count;       // padded to whole groups
+  int group;                // 16 or 64
+  const float* error;       // [count] |row - what was packed|
+  const float* scale;       // [count] of the int8 rows
+  const std::uint8_t* low;  // [count/group, Dp/4, group, 4] row/scale + 128, or nullptr
+  const float* wide;        // [count/group, D, group] in fp32, or nullptr when low is there
+};
+
 // One layer of codebooks, packed for a low-precision first pass whose error is bounded.
 //
 // A row c is kept centred, c' = c - mean. The score of row n for a residual r' = r - mean is
 // S_n = h_n - <r', c'_n>; the smallest is nearest (h = |c'|^2 / 2, or 0 for cosine).
+//
+// A book may be a table of sums, c'_(j I + i) = a_i + b_j: then <r', c'> = <r', a_i> + <r', b_j>, and
+// I + J products score all I J rows. `pass` holds the a_i and `outer` the b_j; plain books have all rows in
+// `pass` and an empty `outer`.
 struct Layer {
   const float* rows;         // [N, D] as given: what decides and what is subtracted
   const double* mean;        // [D]; zeros for cosine
   const double* norm;        // [N] |c_n| for cosine, nullptr for l2
   const float* half;         // [Np] h_n, +inf in the padding
-  const float* scale;        // [Np] of the int8 rows
-  const std::uint8_t* low;   // [Np/64, Dp/4, 64, 4] c'/scale + 128, or nullptr
-  const float* wide;         // [Np/group, D, group] c' in fp32, or nullptr when low is there
-  float row_max, error_max;  // max |c'_n|, max |c'_n - what was packed|
-  float half_max, mean_norm;
+  Rows pass, outer;
+  float row_max, half_max, mean_norm;
+  float part_max;  // max |a_i| + max |b_j|, or row_max: no product with a packed row is larger
+  float slack;     // max |c'_n - a_i - b_j|; 0 in a plain book
+  // |c'_n| <= steep * h_n + flat: the tangent to sqrt(2 h) at the rows' mean h (for cosine: 0 and row_max).
+  float steep, flat;
 };
 
 struct Books {
   std::int64_t K, N, D, Np, Dp;  // Dp: D rounded up to 16
-  int group;                     // codes in a packed group: 16 or 64
+  int group;                     // codes in a packed group of a plain book: 16 or 64
   bool cosine;
   const Layer* layers;
 };
@@ -33,7 +48,8 @@ struct SearchScratch {
   double* residual;     // [tile, Dp]
   float* centred;       // [tile, Dp]
   std::int8_t* low;     // [tile, Dp]
-  float* scores;        // [tile, Np]
+  float* parts;         // [tile, Np]: products with the packed rows
+  float* edges;         // [2, Np]: the same, less and more by what they may be off
   float* facts;         // [tile, 4]: scale, norm, error, spare
   std::int32_t* shift;  // [tile]: 128 * sum of low
 };

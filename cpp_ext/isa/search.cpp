@@ -1,9 +1,11 @@
 // Nearest-code search: a first pass in int8 or fp32 with a proven error, then an exact decision.
 //
-// Let B bound |first-pass score - true score| for every code. The true best then scores at most 2 B
-// above the first pass's best, so only those codes are decided by the exact sums; when a single code is
-// left it needs none. B uses Cauchy-Schwarz with the errors that were really made:
-//   |<r',c'> - <r^,c^>| <= |r' - r^| max|c'| + |r^| max|c' - c^|   (+ fp32 rounding of the sums).
+// Let B_n bound |first-pass score - true score| of code n. The true best scores at most U, the least of all
+// scores plus B_n; so only codes whose score less B_n is at most U are decided by the exact sums, and when a
+// single code is left it needs none. B_n uses Cauchy-Schwarz with the errors that were really made:
+//   |<r',c'> - <r^,c^>| <= |r' - r^| |c'| + |r^| |c' - c^|   (+ fp32 rounding of the sums).
+// In a book of sums c^ is a^_i + b^_j, its products are sums of the parts' products, and its error is at most
+// the sum of theirs.
 #include "exact.hpp"
 #include "kernels.hpp"
 #include "tiles.hpp"
@@ -19,37 +21,38 @@ namespace {
 constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
 
-// acc[i] += sum of 4 products of unsigned codes and signed residual bytes, 64 codes a group.
+// acc[i] += sum of 4 products of unsigned codes and signed residual bytes, W codes a group.
 #if defined(__AVX512VNNI__)
-template <int Q>
+template <int Q, int W>
 OSSICLE_INLINE void dot_group(const std::uint8_t* codes, const std::int8_t* q, std::int64_t stride,
-                              std::int64_t steps, const std::int32_t* shift, std::int32_t (*out)[64]) {
-  __m512i acc[Q][4];
+                              std::int64_t steps, const std::int32_t* shift, std::int32_t (*out)[W]) {
+  constexpr int V = W / 16;
+  __m512i acc[Q][V];
   for (int t = 0; t < Q; ++t)
-    for (int j = 0; j < 4; ++j) acc[t][j] = _mm512_set1_epi32(-shift[t]);
+    for (int j = 0; j < V; ++j) acc[t][j] = _mm512_set1_epi32(-shift[t]);
   for (std::int64_t s = 0; s < steps; ++s) {
-    __m512i c[4];
-    for (int j = 0; j < 4; ++j) c[j] = _mm512_loadu_si512(codes + s * 256 + 64 * j);
+    __m512i c[V];
+    for (int j = 0; j < V; ++j) c[j] = _mm512_loadu_si512(codes + s * 4 * W + 64 * j);
     for (int t = 0; t < Q; ++t) {
       std::int32_t four;
       __builtin_memcpy(&four, q + t * stride + 4 * s, 4);
       const __m512i x = _mm512_set1_epi32(four);
-      for (int j = 0; j < 4; ++j) acc[t][j] = _mm512_dpbusd_epi32(acc[t][j], c[j], x);
+      for (int j = 0; j < V; ++j) acc[t][j] = _mm512_dpbusd_epi32(acc[t][j], c[j], x);
     }
   }
   for (int t = 0; t < Q; ++t)
-    for (int j = 0; j < 4; ++j) _mm512_storeu_si512(out[t] + 16 * j, acc[t][j]);
+    for (int j = 0; j < V; ++j) _mm512_storeu_si512(out[t] + 16 * j, acc[t][j]);
 }
 #else
-template <int Q>
+template <int Q, int W>
 OSSICLE_INLINE void dot_group(const std::uint8_t* codes, const std::int8_t* q, std::int64_t stride,
-                              std::int64_t steps, const std::int32_t* shift, std::int32_t (*out)[64]) {
+                              std::int64_t steps, const std::int32_t* shift, std::int32_t (*out)[W]) {
   for (int t = 0; t < Q; ++t)
-    for (int n = 0; n < 64; ++n) {
+    for (int n = 0; n < W; ++n) {
       std::int32_t a = -shift[t];
       for (std::int64_t s = 0; s < steps; ++s)
         for (int i = 0; i < 4; ++i)
-          a += std::int32_t(codes[s * 256 + 4 * n + i]) * q[t * stride + 4 * s + i];
+          a += std::int32_t(codes[s * 4 * W + 4 * n + i]) * q[t * stride + 4 * s + i];
       out[t][n] = a;
     }
 }
@@ -71,7 +74,7 @@ OSSICLE_INLINE Facts centre(const Layer& layer, const Books& b, const double* r,
     peak = most(peak, absolute(v));
   }
   Facts f{0.0f, __builtin_sqrtf(sum(squares)) * 1.00001f, 0.0f};
-  if (!layer.low) return f;
+  if (!layer.pass.low) return f;
   const float top = highest(peak);
   f.scale = top / 127.0f;
   const float inverse = f.scale > 0.0f ? 1.0f / f.scale : 0.0f;
@@ -98,37 +101,45 @@ OSSICLE_INLINE Facts centre(const Layer& layer, const Books& b, const double* r,
   return f;
 }
 
-OSSICLE_INLINE float bound(const Layer& layer, const Books& b, const Facts& f) {
-  const float reach = (f.norm + f.error) * (layer.row_max + layer.error_max);
+// How far scores may be off. Of code n: |r' - r^| (steep h_n + flat) + reach (its parts' errors) + the rest.
+struct Doubt {
+  float tilt;   // |r' - r^| steep
+  float reach;  // at least |r^|
+  float rest;
+};
+
+OSSICLE_INLINE Doubt doubt(const Layer& layer, const Books& b, const Facts& f) {
+  const float reach = f.norm + f.error, product = reach * layer.part_max * 1.01f;
   const float span = f.norm + layer.row_max;
-  float B = f.error * layer.row_max + (f.norm + f.error) * layer.error_max;
-  B += kUnit * 24.0f * (layer.half_max + reach);                      // rounding of the scores
-  if (!layer.low) B += kUnit * static_cast<float>(b.D + 8) * reach;   // and of a sum of D terms
-  B += 1.2e-16f * static_cast<float>(b.D + 8) * span * span;          // and of the exact sums
-  B += 1e-15f * layer.mean_norm * span;                               // and of r - mean
-  return B * 1.0001f + 1e-30f;  // products below the smallest fp32
+  const float tilt = f.error * layer.steep * 1.0001f;
+  float rest = f.error * layer.flat + reach * layer.slack;
+  rest += kUnit * 48.0f * (layer.half_max * (1.0f + tilt) + product);          // rounding of the scores
+  if (!layer.pass.low) rest += kUnit * static_cast<float>(b.D + 8) * product;  // and of a sum of D terms
+  rest += 1.2e-16f * static_cast<float>(b.D + 8) * span * span;                // and of the exact sums
+  rest += 1e-15f * layer.mean_norm * span;                                     // and of r - mean
+  return {tilt, reach * 1.0001f, rest * 1.0001f + 1e-30f};  // products below the smallest fp32
 }
 
-template <int Q>
-void scores_low(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t g,
-                std::int64_t t0) {
-  alignas(64) std::int32_t dots[Q][64];
+template <int Q, int W>
+void pass_low(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t g,
+              std::int64_t t0) {
+  alignas(64) std::int32_t dots[Q][W];
   const std::int64_t steps = b.Dp / 4;
-  dot_group<Q>(layer.low + g * steps * 256, s.low + t0 * b.Dp, b.Dp, steps, s.shift + t0, dots);
+  dot_group<Q, W>(rows.low + g * steps * 4 * W, s.low + t0 * b.Dp, b.Dp, steps, s.shift + t0, dots);
   for (int t = 0; t < Q; ++t) {
     const vf scale = all(s.facts[(t0 + t) * 4]);
-    float* out = s.scores + (t0 + t) * b.Np + g * 64;
-    for (int j = 0; j < 64; j += L)
-      store(out + j, load(layer.half + g * 64 + j) -
-                         (scale * load(layer.scale + g * 64 + j)) * tofloat(loadi(dots[t] + j)));
+    float* out = to + (t0 + t) * b.Np + g * W;
+    for (int j = 0; j < W; j += L)
+      store(out + j, (scale * load(rows.scale + g * W + j)) * tofloat(loadi(dots[t] + j)));
   }
 }
 
 template <int Q, int W>  // W registers of codes at once
-OSSICLE_INLINE void scores_wide(const Layer& layer, const Books& b, const SearchScratch& s,
-                                std::int64_t g, std::int64_t t0, int lane) {
+OSSICLE_INLINE void pass_wide(const Rows& packed, const Books& b, const SearchScratch& s, float* to,
+                              std::int64_t g, std::int64_t t0, int lane) {
   vf acc[Q][W] = {};
-  const float* rows = layer.wide + g * b.D * b.group + lane;
+  const int group = packed.group;
+  const float* rows = packed.wide + g * b.D * group + lane;
   const float* x = s.centred + t0 * b.Dp;
   std::int64_t d = 0;
   if constexpr (Q * W <= 4) {  // few sums: break the chain of additions
@@ -136,7 +147,7 @@ OSSICLE_INLINE void scores_wide(const Layer& layer, const Books& b, const Search
     for (; d + 4 <= b.D; d += 4)
       for (int u = 0; u < 4; ++u)
         for (int w = 0; w < W; ++w) {
-          const vf c = load(rows + (d + u) * b.group + w * L);
+          const vf c = load(rows + (d + u) * group + w * L);
           for (int t = 0; t < Q; ++t) {
             if (u == 0) acc[t][w] += c * x[t * b.Dp + d];
             else more[u - 1][t][w] += c * x[t * b.Dp + d + u];
@@ -147,36 +158,39 @@ OSSICLE_INLINE void scores_wide(const Layer& layer, const Books& b, const Search
   }
   for (; d < b.D; ++d)
     for (int w = 0; w < W; ++w) {
-      const vf c = load(rows + d * b.group + w * L);
+      const vf c = load(rows + d * group + w * L);
       for (int t = 0; t < Q; ++t) acc[t][w] += c * x[t * b.Dp + d];
     }
   for (int t = 0; t < Q; ++t)
     for (int w = 0; w < W; ++w) {
-      const std::int64_t n = g * b.group + lane + w * L;
-      store(s.scores + (t0 + t) * b.Np + n, load(layer.half + n) - acc[t][w]);
+      const std::int64_t n = g * group + lane + w * L;
+      store(to + (t0 + t) * b.Np + n, acc[t][w]);
     }
 }
 
 template <int Q>
-void first_pass(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t g,
+void first_pass(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t g,
                 std::int64_t t0) {
-  if (layer.low) return scores_low<Q>(layer, b, s, g, t0);
+  if (rows.low) {
+    if (rows.group == 16) return pass_low<Q, 16>(rows, b, s, to, g, t0);
+    return pass_low<Q, 64>(rows, b, s, to, g, t0);
+  }
   constexpr int W = OSSICLE_LANES == 16 ? 4 : 2;
-  if (b.group == 16) {
+  if (rows.group == 16) {
     constexpr int W16 = R < W ? R : W;
-    for (int lane = 0; lane < 16; lane += W16 * L) scores_wide<Q, W16>(layer, b, s, g, t0, lane);
+    for (int lane = 0; lane < 16; lane += W16 * L) pass_wide<Q, W16>(rows, b, s, to, g, t0, lane);
   } else {
-    for (int lane = 0; lane < 64; lane += W * L) scores_wide<Q, W>(layer, b, s, g, t0, lane);
+    for (int lane = 0; lane < 64; lane += W * L) pass_wide<Q, W>(rows, b, s, to, g, t0, lane);
   }
 }
 
-// The scores of a tile of residuals over all codes.
-void all_scores(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile) {
-  for (std::int64_t g = 0; g < b.Np / b.group; ++g) {
+// A tile of residuals over packed rows.
+void all_rows(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile) {
+  for (std::int64_t g = 0; g < rows.count / rows.group; ++g) {
     std::int64_t t = 0;
-    for (; t + 4 <= tile; t += 4) first_pass<4>(layer, b, s, g, t);
-    if (t + 2 <= tile) first_pass<2>(layer, b, s, g, t), t += 2;
-    if (t < tile) first_pass<1>(layer, b, s, g, t);
+    for (; t + 4 <= tile; t += 4) first_pass<4>(rows, b, s, to, g, t);
+    if (t + 2 <= tile) first_pass<2>(rows, b, s, to, g, t), t += 2;
+    if (t < tile) first_pass<1>(rows, b, s, to, g, t);
   }
 }
 
@@ -227,21 +241,22 @@ void shape_tiles(std::int64_t rows, std::int64_t Dp) {
   shapes.load();
 }
 
-void all_scores_tiled(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile) {
+void all_rows_tiled(const Rows& rows, const Books& b, const SearchScratch& s, float* to,
+                    std::int64_t tile) {
   alignas(64) std::int32_t dots[16][64];
   const TileScope scope;
   std::int64_t shaped = 0;
-  for (std::int64_t g = 0; g < b.Np / 64; ++g)
+  for (std::int64_t g = 0; g < rows.count / 64; ++g)
     for (std::int64_t t0 = 0; t0 < tile; t0 += 16) {
-      const std::int64_t rows = tile - t0 < 16 ? tile - t0 : 16;
-      if (rows != shaped) shape_tiles(rows, b.Dp), shaped = rows;
+      const std::int64_t some = tile - t0 < 16 ? tile - t0 : 16;
+      if (some != shaped) shape_tiles(some, b.Dp), shaped = some;
       settle();
-      tile_dots(layer.low + g * b.Dp * 64, s.low + t0 * b.Dp, b.Dp, dots);
+      tile_dots(rows.low + g * b.Dp * 64, s.low + t0 * b.Dp, b.Dp, dots);
       for (int j = 0; j < 64; j += L) {
-        const vf half = load(layer.half + g * 64 + j), scale = load(layer.scale + g * 64 + j);
-        for (std::int64_t t = 0; t < rows; ++t) {
+        const vf scale = load(rows.scale + g * 64 + j);
+        for (std::int64_t t = 0; t < some; ++t) {
           const vi dot = loadi(dots[t] + j) - alli(s.shift[t0 + t]);
-          store(s.scores + (t0 + t) * b.Np + g * 64 + j, half - (all(s.facts[(t0 + t) * 4]) * scale) * tofloat(dot));
+          store(to + (t0 + t) * b.Np + g * 64 + j, (all(s.facts[(t0 + t) * 4]) * scale) * tofloat(dot));
         }
       }
     }
@@ -249,44 +264,79 @@ void all_scores_tiled(const Layer& layer, const Books& b, const SearchScratch& s
 
 #endif
 
+void pass_over(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile) {
+#if defined(__AMX_TILE__)
+  if (rows.low && rows.group == 64 && tile >= 4) return all_rows_tiled(rows, b, s, to, tile);
+#endif
+  all_rows(rows, b, s, to, tile);
+}
+
+// Products of a tile of residuals with everything packed: a_i, then b_j (if there are any).
+void all_parts(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile) {
+  pass_over(layer.pass, b, s, s.parts, tile);
+  if (layer.outer.count) pass_over(layer.outer, b, s, s.parts + layer.pass.count, tile);
+}
+
 OSSICLE_INLINE double exact_score(const Layer& layer, const Books& b, const double* r, std::int64_t n) {
   const float* c = layer.rows + n * b.D;
   if (!b.cosine) return exact_distance(r, c, b.D);
   return layer.norm[n] > 0.0 ? -(exact_dot(r, c, b.D) / layer.norm[n]) : 0.0;
 }
 
-// Bits of the 64 codes (or 16) of a group that score within the limit.
-OSSICLE_INLINE std::uint64_t within(const float* scores, int group, float limit) {
+// Of each packed row its product less and more by what it may be off: edges [count] and [Np + count].
+void spread(const Rows& rows, const float* parts, float reach, float* edges, std::int64_t Np) {
+  for (std::int64_t i = 0; i < rows.count; i += L) {
+    const vf p = load(parts + i), e = load(rows.error + i) * reach;
+    store(edges + i, p - e);
+    store(edges + Np + i, p + e);
+  }
+}
+
+// The least that the best code can be proven to score: U.
+OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d, const float* inner) {
+  const std::int64_t I = layer.pass.count;
+  const vf more = all(1.0f + d.tilt);
+  vf low[4];
+  for (vf& v : low) v = all(__builtin_inff());
+  for (std::int64_t n0 = 0; n0 < b.Np; n0 += I) {
+    const vf of_outer = all(layer.outer.count ? inner[I + n0 / I] : 0.0f);
+    for (std::int64_t i = 0; i < I; i += 4 * L)
+      for (int c = 0; c < 4; ++c) {
+        const std::int64_t at = i + c * L;
+        if (at < I) low[c] = least(low[c], (load(layer.half + n0 + at) * more - load(inner + at)) - of_outer);
+      }
+  }
+  return lowest(least(least(low[0], low[1]), least(low[2], low[3]))) + d.rest;
+}
+
+// Bits of the codes of a group, from n on, that may score U or less.
+OSSICLE_INLINE std::uint64_t within(const Layer& layer, const Doubt& d, const float* inner, std::int64_t n,
+                                    int group, float U) {
+  const std::int64_t I = layer.pass.count, at = n % I;
+  const vf less = all(1.0f - d.tilt);
+  const vf limit = all((U + d.rest) + (layer.outer.count ? inner[I + n / I] : 0.0f));
   std::uint64_t bits = 0;
   for (int j = 0; j < group; j += L)
-    bits |= static_cast<std::uint64_t>(lanes_of(load(scores + j) <= all(limit))) << j;
+    bits |= static_cast<std::uint64_t>(lanes_of(load(layer.half + n + j) * less - load(inner + at + j) <= limit)) << j;
   return bits;
 }
 
-OSSICLE_INLINE float least_score(const float* scores, std::int64_t n) {  // n is a multiple of 16
-  constexpr int kChains = 16 / L < 4 ? 4 : 16 / L;
-  vf low[kChains];
-  for (vf& v : low) v = load(scores);
-  std::int64_t i = 0;
-  for (; i + kChains * L <= n; i += kChains * L)
-    for (int c = 0; c < kChains; ++c) low[c] = least(low[c], load(scores + i + c * L));
-  for (; i < n; i += L) low[0] = least(low[0], load(scores + i));
-  for (int c = 1; c < kChains; ++c) low[0] = least(low[0], low[c]);
-  return lowest(low[0]);
-}
-
-// The lowest-numbered best code among those within the limit (all of them if the limit is not finite).
-OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const double* r,
-                                   const float* scores, float B) {
-  const float limit = least_score(scores, b.Np) + 2.0f * B;
-  const bool sure = __builtin_isfinite(limit);
+// The lowest-numbered best code among those that may be it (all of them if no bound is finite).
+OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
+                                   const Doubt& d) {
+  const double* r = s.residual + t * b.Dp;
+  const float* parts = s.parts + t * b.Np;
+  spread(layer.pass, parts, d.reach, s.edges, b.Np);
+  spread(layer.outer, parts + layer.pass.count, d.reach, s.edges + layer.pass.count, b.Np);
+  const float U = ceiling(layer, b, d, s.edges);
+  const bool sure = __builtin_isfinite(U);
   std::int64_t best = -1;
   double best_score = 0.0;
   bool scored = false;
   for (std::int64_t g = 0; g < b.Np; g += b.group) {
-    std::uint64_t left = sure ? within(scores + g, b.group, limit) : ~std::uint64_t{0};
+    std::uint64_t left = sure ? within(layer, d, s.edges + b.Np, g, b.group, U) : ~std::uint64_t{0};
     if (!left) continue;
-    const std::int64_t real = b.N - g < b.group ? b.N - g : b.group;  // the padding scores +inf
+    const std::int64_t real = b.N - g < b.group ? b.N - g : b.group;
     if (real < 64) left &= (std::uint64_t{1} << real) - 1;
     for (; left; left &= left - 1) {
       const std::int64_t n = g + __builtin_ctzll(left);
@@ -316,22 +366,17 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
       }
     for (std::int64_t k = 0; k < layers; ++k) {
       const Layer& layer = b.layers[k];
-      float bounds[kTile];
+      Doubt doubts[kTile];
       for (std::int64_t t = 0; t < tile; ++t) {
         const Facts f = centre(layer, b, s.residual + t * b.Dp, s.centred + t * b.Dp,
                                s.low + t * b.Dp, s.shift + t);
         s.facts[4 * t] = f.scale;
-        bounds[t] = bound(layer, b, f);
+        doubts[t] = doubt(layer, b, f);
       }
-#if defined(__AMX_TILE__)
-      if (layer.low && tile >= 4) all_scores_tiled(layer, b, s, tile);
-      else all_scores(layer, b, s, tile);
-#else
-      all_scores(layer, b, s, tile);
-#endif
+      all_parts(layer, b, s, tile);
       for (std::int64_t t = 0; t < tile; ++t) {
         double* r = s.residual + t * b.Dp;
-        const std::int64_t n = decide(layer, b, r, s.scores + t * b.Np, bounds[t]);
+        const std::int64_t n = decide(layer, b, s, t, doubts[t]);
         codes[k * stride + t0 + t] = static_cast<std::int32_t>(n);
         if (k + 1 < layers) subtract(r, layer.rows + n * b.D, b.D);
       }
