@@ -11,6 +11,7 @@ from ossicle.export.models.separator import Separator
 from ossicle.export.recipes.separator_data import LABELS, Pools
 from ossicle.export.recipes.separator_scenes import Batch
 
+LATER = 0.5  # weight of every query of a mixture but the first, which mostly asks for speech
 ABSENT = 0.15  # weight of leakage beside the error of what is there
 PRESENCE = 0.5  # weight of the gate's own loss, in dB per nat
 ACTIVE = 1e-3  # of a source's mean power: quieter hops count as pauses
@@ -44,6 +45,7 @@ def loss_of(net: Separator, batch: Batch, done: float = 1.0) -> tuple[Tensor, di
     floor = torch.where(present, 1e-3, 1e-2 if done < 0.5 else 1e-4)
     ratio = 10 * torch.log10(error / (torch.where(present, wanted, whole) + 1e-10) + floor)
     weight = torch.where(present, 1.0, 0.1 if done < 0.3 else ABSENT)
+    weight[:, 1:] *= LATER
     presence = functional.binary_cross_entropy_with_logits(there, active(net, batch, present))
     loss = (ratio * weight).sum() / weight.sum() + PRESENCE * presence
     with torch.no_grad():

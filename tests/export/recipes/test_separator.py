@@ -324,3 +324,17 @@ def test_an_exported_bundle_keeps_the_laws(queries: QueryWeights, tmp_path: Path
     state = model.open()
     for _ in range(3):
         assert np.isfinite(model.step(state, {"audio": silent})["separated"]).all()
+
+
+def test_the_first_query_of_a_mixture_counts_most(pools: Pools) -> None:
+    torch.manual_seed(6)
+    net = Separator(SMALL)
+    batch = Scenes(Shelf(pools), speech_share=1.0).batch(np.random.default_rng(2), 4)
+    query = batch.query[:, :1].expand(-1, 2, -1)
+    losses = []
+    for wrong in (0, 1):
+        target = batch.mixture[:, None].repeat(1, 2, 1)
+        target[:, wrong] *= -1.0  # the worst that can be asked of a mask
+        loss, _ = loss_of(net, Batch(batch.mixture, query, target))
+        losses.append(float(loss.detach()))
+    assert losses[0] > losses[1] + 0.1
