@@ -33,9 +33,7 @@ class PacedSelector(selectors.DefaultSelector):
         self.pace_s = 0.0
         self._looked_s = 0.0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, selectors._EventMask]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready, as any selector does."""
         if self.pace_s and (timeout is None or timeout > 0):
             early = self._looked_s + self.pace_s - time.monotonic()
@@ -61,7 +59,9 @@ class ServerLoop(asyncio.SelectorEventLoop):
         """Look at the sockets at most so often from now on; 0: whenever something comes."""
         self._paced.pace_s = seconds
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    def add_reader(  # type: ignore[override]  (typeshed binds the arguments to the callback)
+        self, fd: Any, callback: Callable[..., Any], *args: Any
+    ) -> None:
         """Call ``callback`` when ``fd`` can be read."""
         if _is_grpc(callback):
             callback = _all_bytes(fd, callback)

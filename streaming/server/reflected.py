@@ -15,7 +15,7 @@ class Symbols:
     """
 
     def __init__(self) -> None:
-        self._pool = descriptor_pool.Default()
+        self._pool = descriptor_pool.Default()  # type: ignore[no-untyped-call]
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802  (protobuf names it)
         """Return the file in which ``symbol`` stands.
