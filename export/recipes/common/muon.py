@@ -28,7 +28,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(STEPS):
         square = x @ x.transpose(1, 2)
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.transpose(1, 2) if tall else x).float()
+    nearest: Tensor = (x.transpose(1, 2) if tall else x).float()
+    return nearest
 
 
 class Muon(torch.optim.Optimizer):
