@@ -77,6 +77,9 @@ def check(chunk: Chunk, format: AudioFormat) -> Chunk:
     Raises:
         AudioError: wrong format, shape, dtype or position.
     """
+    if not isinstance(chunk, Chunk) or not isinstance(chunk.samples, np.ndarray):
+        came = chunk.samples if isinstance(chunk, Chunk) else chunk
+        raise AudioError(f"fed {type(came).__name__}; a Chunk of a float32 array [C, T] expected")
     if chunk.format is not format and chunk.format != format:
         raise AudioError(
             f"fed {chunk.format.rate_hz} Hz x {chunk.format.channels}, opened for "

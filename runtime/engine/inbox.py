@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ossicle.runtime.audio import Chunk
 from ossicle.runtime.task import GapEvent
 
@@ -51,7 +53,7 @@ class Inbox:
 
     def put(self, item: Any, arrival_ns: int) -> bool:
         """Add an item; return False if it was refused."""
-        size = item.samples.shape[-1] or 1 if type(item) is Chunk else _size(item)
+        size = _size(item)
         lock = self._lock
         lock.acquire()
         try:
@@ -96,7 +98,7 @@ class Inbox:
         oldest = next(at for at, (item, _) in enumerate(self._items) if _size(item))
         item, _ = self._items.pop(oldest)
         self._held -= _size(item)
-        if not isinstance(item, Chunk):
+        if not isinstance(item, Chunk) or not isinstance(item.samples, np.ndarray):
             return
         self.dropped += item.length
         if self._lost and self._lost[-1].stop == item.start:
@@ -111,6 +113,9 @@ class Inbox:
 
 
 def _size(item: Any) -> int:
-    if isinstance(item, Chunk):
-        return max(1, item.length)
+    if type(item) is Chunk:
+        try:
+            return item.samples.shape[-1] or 1
+        except (AttributeError, IndexError):  # no audio: the task will say so
+            return 1
     return 0 if item is FLUSH or isinstance(item, Update | Note) else 1

@@ -17,7 +17,13 @@ from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.audiotask import AudioTask
 from ossicle.runtime.budget import Budget, LatencyClass
 from ossicle.runtime.engine import Engine, EngineSettings
-from ossicle.runtime.errors import BackendError, BudgetError, CapacityError, OssicleError
+from ossicle.runtime.errors import (
+    AudioError,
+    BackendError,
+    BudgetError,
+    CapacityError,
+    OssicleError,
+)
 from ossicle.runtime.model import Model
 from ossicle.runtime.snapshot import dump, load
 from ossicle.runtime.task import AudioEvent, GapEvent, InlineRun, NoticeEvent
@@ -285,6 +291,38 @@ def test_a_task_that_raises_ends_its_stream_and_no_other(
     assert "a mistake in the task" in str(bad.error)
     assert good.error is None
     np.testing.assert_allclose(good.samples(), alone(models["fir"], signal), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b"packet",
+        Chunk(None, 0, MONO),  # type: ignore[arg-type]
+        Chunk([[0.0]], 0, MONO),  # type: ignore[arg-type]
+        Chunk(np.array([["a"]]), 0, MONO),
+        Chunk(np.float32(1), 0, MONO),  # type: ignore[arg-type]
+        Chunk(np.zeros((2, 640), np.float32), 0, MONO),
+    ],
+)
+@pytest.mark.parametrize("live", [True, False])
+def test_what_is_no_audio_ends_its_stream_and_no_other(
+    models: dict[str, Model], item: Any, live: bool
+) -> None:
+    engine = Engine(models, EngineSettings(inbox_ms=40))
+    good, bad = Listener(), Listener()
+    signal = noise(4, 640)
+    for chunk, heard in ((item, bad), (Chunk(signal, 0, MONO), good)):
+        task = AudioTask(models["fir"].manifest)
+        lease = engine.open(task, Budget(), heard.on_events, heard.on_end, live=live)
+        assert lease.push(chunk)
+        lease.push(chunk)  # a full inbox must bear it as well
+        if heard is good:
+            lease.flush()
+    while engine.run_once():
+        pass
+    assert isinstance(bad.error, AudioError)
+    assert good.error is None
+    assert good.samples().shape[1] in (640, 1280)
 
 
 def test_the_ladder_goes_down_under_load_and_up_again_later(models: dict[str, Model]) -> None:

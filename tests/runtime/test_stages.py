@@ -181,6 +181,8 @@ def test_latencies_add_up_at_the_first_rate() -> None:
         (Chunk(np.zeros((2, 4), np.float32), 0, MONO), r"\(2, 4\); \[C, T\] with C = 1"),
         (Chunk(np.zeros(4, np.float32), 0, MONO), r"\[C, T\] with C = 1"),
         (Chunk(np.zeros((1, 4), np.float32), -1, MONO), "starts at sample -1"),
+        (Chunk([[0.0]], 0, MONO), "fed list; a Chunk of a float32 array"),  # type: ignore[arg-type]
+        (b"ab", "fed bytes; a Chunk of a float32 array"),
     ],
 )
 def test_bad_chunks_are_named(fir_stage: ModelStage, chunk: Chunk, words: str) -> None:
