@@ -82,11 +82,19 @@ def training_lines(training: Mapping[str, Any]) -> list[str]:
         lines += [
             "| " + " | ".join(keys) + " |",
             "|" + "---|" * len(keys),
-            *("| " + " | ".join(str(entry.get(key, "")) for key in keys) + " |"
-              for entry in history),
+            *("| " + " | ".join(_cell(entry.get(key)) for key in keys) + " |" for entry in history),
             "",
         ]  # fmt: skip
     return lines
+
+
+def _cell(value: float | None) -> str:
+    """A figure; nothing where none was had (a silent target has no ratio).
+
+    >>> _cell(4.5), _cell(float("nan")), _cell(None)
+    ('4.5', '', '')
+    """
+    return "" if value is None or value != value else str(value)
 
 
 def figures(name: str, results: Mapping[str, Any]) -> list[str]:
