@@ -3,6 +3,7 @@
 #include "bits.hpp"
 #include "framing.hpp"
 #include "launcher.hpp"
+#include "level.hpp"
 #include "ring.hpp"
 
 namespace ossicle {
@@ -54,6 +55,28 @@ void add(Floats tail, const Floats& f, std::size_t hop, Floats out) {
   overlap_add(t, from, C, hops, hop, length, to);
 }
 
+bool rows_of(const py::array& a, py::ssize_t B, py::ssize_t T) {
+  return a.ndim() == 2 && a.shape(0) == B && a.shape(1) == T;
+}
+
+// Both are over in a microsecond or two: giving the lock back and taking it again would cost as much.
+void levelled(const Floats& x, Floats power, Floats gain, const std::array<float, 5>& rates, Floats out, Floats gains) {
+  need(x.ndim() == 2 && x.size() > 0, "x must be [B, T]");
+  const py::ssize_t B = x.shape(0), T = x.shape(1);
+  need(rows_of(power, B, 1) && rows_of(gain, B, 1), "power and gain must be [B, 1]");
+  need(rows_of(out, B, T) && rows_of(gains, B, T), "out and gains must be [B, T]");
+  level(x.data(), B, T, {rates[0], rates[1], rates[2], rates[3], rates[4]}, power.mutable_data(), gain.mutable_data(),
+        out.mutable_data(), gains.mutable_data());
+}
+
+void unlevelled(const Floats& x, const Floats& gains, Floats past, Floats out) {
+  need(x.ndim() == 2 && x.size() > 0, "x must be [B, T]");
+  const py::ssize_t B = x.shape(0), T = x.shape(1);
+  need(rows_of(gains, B, T) && rows_of(out, B, T), "gains and out must be [B, T]");
+  need(past.ndim() == 2 && past.shape(0) == B, "past must be [B, delay]");
+  unlevel(x.data(), gains.data(), B, T, past.shape(1), past.mutable_data(), out.mutable_data());
+}
+
 }  // namespace
 
 void bind_stream(py::module_& m) {
@@ -62,6 +85,10 @@ void bind_stream(py::module_& m) {
   m.def("frame", &frames, py::arg("history").noconvert(), py::arg("x").noconvert(), py::arg("hop"),
         py::arg("out").noconvert());
   m.def("overlap_add", &add, py::arg("tail").noconvert(), py::arg("frames").noconvert(), py::arg("hop"),
+        py::arg("out").noconvert());
+  m.def("level", &levelled, py::arg("x").noconvert(), py::arg("power").noconvert(), py::arg("gain").noconvert(),
+        py::arg("rates"), py::arg("out").noconvert(), py::arg("gains").noconvert());
+  m.def("unlevel", &unlevelled, py::arg("x").noconvert(), py::arg("gains").noconvert(), py::arg("past").noconvert(),
         py::arg("out").noconvert());
   py::class_<SampleRing>(m, "SampleRing")
       .def(py::init([](std::size_t samples, std::size_t channels) {

@@ -1,11 +1,37 @@
 // Frames and overlap-add against whole signals, for contexts shorter and longer than a run.
 #include "check.hpp"
 #include "framing.hpp"
+#include "level.hpp"
 
 using namespace ossicle;
 
+// What was brought to one loudness comes back as it was, `delay` samples late, for delays around a hop.
+void loudness(std::mt19937& rng) {
+  const std::size_t B = 3, T = 8, hops = 12;
+  for (const std::size_t delay : {0, 1, 7, 8, 9, 30}) {
+    std::vector<float> power(B), gain(B, 1.0f), past(B * delay), out(B * T), gains(B * T), back(B * T), line(B * delay);
+    for (std::size_t h = 0; h < hops; ++h) {
+      auto x = floats(rng, B * T);
+      if (h < 2) std::fill_n(x.begin(), T, 0.0f);
+      level(x.data(), B, T, {0.05f, 0.2f, 0.01f, 0.01f, 100.0f}, power.data(), gain.data(), out.data(), gains.data());
+      std::vector<float> late(B * T);  // `out` from `delay` samples ago
+      for (std::size_t b = 0; b < B; ++b) {
+        std::vector<float> whole(line.begin() + b * delay, line.begin() + (b + 1) * delay);
+        whole.insert(whole.end(), out.begin() + b * T, out.begin() + (b + 1) * T);
+        std::copy_n(whole.begin(), T, late.begin() + b * T);
+        std::copy(whole.begin() + T, whole.end(), line.begin() + b * delay);
+      }
+      unlevel(late.data(), gains.data(), B, T, delay, past.data(), back.data());
+      for (std::size_t i = 0; i < B * T; ++i) CHECK(std::isfinite(back[i]));
+      if (delay == 0)
+        for (std::size_t i = 0; i < B * T; ++i) CHECK(std::fabs(back[i] - x[i]) <= 1e-5f * std::fabs(x[i]));
+    }
+  }
+}
+
 int main() {
   std::mt19937 rng(std::random_device{}());
+  loudness(rng);
   for (const std::size_t hop : {1, 3, 8})
     for (const std::size_t context : {0, 1, 5, 30})
       for (const std::size_t hops : {1, 2, 7}) {

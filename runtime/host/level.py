@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ossicle.kernels import paths
 from ossicle.runtime.host.base import Array, HostState, Params, host_op
 
 
@@ -25,7 +26,8 @@ class Level:
         self.release = np.float32(1 - np.exp(-1 / release))
         self.limit = np.float32(10.0 ** (max_gain_db / 20))
         self.least = np.float32(1) / self.limit
-        self._line = np.empty(0, np.float32)
+        rates = self.target, self.attack, self.release, self.least, self.limit
+        self._rates = tuple(float(rate) for rate in rates)
 
     def open(self, batch: int) -> HostState:
         """Return a level that the first sound will set."""
@@ -33,35 +35,29 @@ class Level:
 
     def run(self, state: HostState, inputs: Sequence[Array]) -> list[Array]:
         """Return the levelled samples and the gain."""
-        x = inputs[0][:, 0]
-        power, before = state["power"], state["gain"]
-        fresh = np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(x.shape[1])
-        rate = np.where(fresh > power, self.attack, self.release)
-        heard = power.all()  # nearly always: what a stream's first sound needs is then left out
-        if not heard:
-            first = power == 0
-            rate = np.where(first, np.float32(1), rate)
-        power += rate * (fresh - power)
-        after, start = self._gain(power, before), before
-        if not heard:
-            start = np.where(first, after, before)
-        gain = start + (after - start) * self._ramp(x.shape[1])
-        before[:] = after
-        return [(x * gain)[:, None], gain]
-
-    def _gain(self, power: Array, before: Array) -> Array:
-        """Return the gain that the level asks for; silence from the start keeps the one it had."""
-        if power.all():
-            asked = self.target / np.sqrt(power)
+        x = np.ascontiguousarray(inputs[0][:, 0], np.float32)
+        core = paths.core()
+        if core is None:
+            made, gain = self._plain(state, x)
         else:
-            asked = self.target / np.maximum(np.sqrt(power), np.float32(1e-9))
-            asked = np.where(power > 0, asked, before)
-        return np.minimum(np.maximum(asked, self.least), self.limit)
+            made, gain = np.empty_like(x), np.empty_like(x)
+            core.level(x, state["power"], state["gain"], self._rates, made, gain)
+        return [made[:, None], gain]
 
-    def _ramp(self, length: int) -> Array:
-        if self._line.size != length:
-            self._line = np.arange(1, length + 1, dtype=np.float32) / np.float32(length)
-        return self._line
+    def _plain(self, state: HostState, x: Array) -> tuple[Array, Array]:
+        """Return the same without the compiled part."""
+        power, before = state["power"], state["gain"]
+        fresh = np.mean(x * x, axis=1, keepdims=True)
+        first = power == 0
+        rate = np.where(fresh > power, self.attack, self.release)
+        power += np.where(first, np.float32(1), rate) * (fresh - power)
+        asked = self.target / np.maximum(np.sqrt(power), np.float32(1e-9))
+        after = np.clip(np.where(power > 0, asked, before), self.least, self.limit)
+        start = np.where(first, after, before)
+        ramp = np.arange(1, x.shape[1] + 1, dtype=np.float32) / np.float32(x.shape[1])
+        gain = start + (after - start) * ramp
+        before[:] = after
+        return x * gain, gain
 
 
 class Unlevel:
@@ -80,20 +76,21 @@ class Unlevel:
     def run(self, state: HostState, inputs: Sequence[Array]) -> list[Array]:
         """Return the samples divided by the gain that they had."""
         samples, gain = inputs
-        if self.delay:
-            past = state["gain"]
-            if not past.all():
-                past = np.where(past == 0, gain[:, :1], past)
-            length = gain.shape[1]
-            if length > self.delay:
-                joined = np.concatenate([past, gain], axis=1)
-                gain, state["gain"][:] = joined[:, :length], joined[:, length:]
-            else:
-                made = samples / past[:, None, :length]
-                state["gain"][:, :-length] = past[:, length:]
-                state["gain"][:, -length:] = gain
-                return [made]
-        return [samples / gain[:, None]]
+        if not self.delay:
+            return [samples / gain[:, None]]
+        core = paths.core()
+        if core is None:
+            return [self._plain(state["gain"], samples[:, 0], gain)[:, None]]
+        x = np.ascontiguousarray(samples[:, 0], np.float32)
+        made = np.empty_like(x)
+        core.unlevel(x, np.ascontiguousarray(gain), state["gain"], made)
+        return [made[:, None]]
+
+    def _plain(self, past: Array, x: Array, gain: Array) -> Array:
+        """Return the same without the compiled part."""
+        joined = np.concatenate([np.where(past == 0, gain[:, :1], past), gain], axis=1)
+        past[:] = joined[:, gain.shape[1] :]
+        return np.asarray(x / joined[:, : gain.shape[1]])
 
 
 @host_op("level")

@@ -98,6 +98,20 @@ def frame(
 def overlap_add(
     tail: NDArray[np.float32], frames: NDArray[np.float32], hop: int, out: NDArray[np.float32]
 ) -> None: ...
+def level(
+    x: NDArray[np.float32],
+    power: NDArray[np.float32],
+    gain: NDArray[np.float32],
+    rates: tuple[float, float, float, float, float],
+    out: NDArray[np.float32],
+    gains: NDArray[np.float32],
+) -> None: ...
+def unlevel(
+    x: NDArray[np.float32],
+    gains: NDArray[np.float32],
+    past: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None: ...
 def write_rows(target: NDArray[Any], values: list[NDArray[Any]], places: list[int]) -> int: ...
 def all_finite(arrays: list[NDArray[Any]]) -> bool: ...
 

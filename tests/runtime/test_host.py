@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import fir_manifest, write_fir
 
+from ossicle.kernels import paths
 from ossicle.runtime.bundle import write_bundle
 from ossicle.runtime.errors import AudioError, ManifestError
 from ossicle.runtime.host.features import mel_filters
-from ossicle.runtime.host.level import Unlevel
+from ossicle.runtime.host.level import Level, Unlevel
 from ossicle.runtime.manifest import Op, Program, ProgramInput, ProgramOutput
 from ossicle.runtime.model import Model
 
@@ -120,6 +121,41 @@ def test_level_brings_every_input_to_one_loudness_and_back(tmp_path: Path, gain_
     rms = np.sqrt(np.mean(np.stack([m["loud"] for m in made[20:]]) ** 2))
     assert abs(20 * np.log10(rms) + 26) < 1.5
     np.testing.assert_allclose(np.stack([m["out"] for m in made]), signal, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.skipif(paths.core() is None, reason="no compiled part")
+@pytest.mark.parametrize("delay", [0, 5, HOP, 3 * HOP])
+def test_level_and_unlevel_compiled_equal_plain(
+    delay: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(delay)
+    shared = Level(-26.0, 4.0, 100.0, 40.0), Unlevel(delay)
+    states = [[op.open(3) for op in shared] for _ in range(2)]
+    for hop in range(40):
+        x = (0.1 * rng.standard_normal((3, 1, HOP))).astype(np.float32)
+        x *= np.float32(10.0) ** rng.uniform(-6, 1, (3, 1, 1)).astype(np.float32)
+        x[rng.random(3) < (0.9 if hop < 4 else 0.2)] = 0.0
+        made = []
+        for core, (one, two) in zip((paths.core(), None), states, strict=True):
+            monkeypatch.setattr(paths, "core", lambda core=core: core)
+            loud, gain = shared[0].run(one, [x])
+            made.append((loud, gain, shared[1].run(two, [loud, gain])[0]))
+        for got, want in zip(*made, strict=True):
+            np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-12)
+    for mine, theirs in zip(*states, strict=True):
+        for name, array in mine.items():
+            np.testing.assert_allclose(array, theirs[name], rtol=2e-5, atol=1e-20)
+
+
+def test_level_of_one_stream_does_not_depend_on_others() -> None:
+    rng = np.random.default_rng(1)
+    level = Level(-26.0, 4.0, 100.0, 40.0)
+    many, alone = level.open(5), level.open(1)
+    for _ in range(9):
+        x = rng.standard_normal((5, 1, HOP)).astype(np.float32)
+        got, want = level.run(many, [x]), level.run(alone, [np.ascontiguousarray(x[3:4])])
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_array_equal(a[3:4], b)
 
 
 def test_unlevel_waits_for_samples_that_are_late() -> None:
