@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from streamtoys import ServerProcess, audio_of, config, given
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -17,11 +18,17 @@ from ossicle.export.importers import import_model  # noqa: E402
 from ossicle.runtime.audio import AudioFormat, Chunk  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
 from ossicle.runtime.task import AudioEvent, InlineRun, NoticeEvent, PacketEvent  # noqa: E402
+from ossicle.streaming import messages as m  # noqa: E402
+from ossicle.streaming.cli.app import main as run  # noqa: E402
 from ossicle.streaming.codec.commands import decode_file, encode_file  # noqa: E402
 from ossicle.streaming.codec.layout import frames_per_hop, layout_of  # noqa: E402
 from ossicle.streaming.codec.packet import read, thin  # noqa: E402
 from ossicle.streaming.codec.playout import Playout  # noqa: E402
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask  # noqa: E402
+from ossicle.streaming.server.caller import Caller  # noqa: E402
+from ossicle.streaming.server.config import Settings  # noqa: E402
+from ossicle.streaming.server.service import Service  # noqa: E402
+from ossicle.streaming.session.inline import InlineEngine  # noqa: E402
 
 RATE, FRAME, PER_HOP = 24_000, 320, 8
 
@@ -63,6 +70,12 @@ def heard(model: Model, packets: list[bytes], samples: int, delay: int = 0) -> n
     run = InlineRun(DecodeTask(model.bundle, samples=samples, delay=delay), model)
     events = [e for p in packets for e in run.feed(p)] + run.finish()
     return np.concatenate([e.chunk.samples for e in events if isinstance(e, AudioEvent)], axis=1)
+
+
+def ossicle(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run(arguments)
+    assert not left.value.code
 
 
 def test_a_hop_is_several_frames_of_the_layout(model: Model) -> None:
@@ -143,6 +156,52 @@ def test_files_by_its_name(model: Model, tmp_path: Path, monkeypatch: pytest.Mon
     decode_file(tmp_path / "a.osc", tmp_path / "c.wav", start_s=1.5)
     assert sf.info(tmp_path / "b.wav").frames == len(signal)
     assert sf.info(tmp_path / "c.wav").frames == len(signal) - round(1.5 * RATE)
+
+
+@pytest.mark.parametrize("seconds", [2.37, 0.0], ids=["speech", "nothing"])
+def test_a_server_encodes_and_decodes_it_as_here(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setenv("OSSICLE_CACHE", os.fspath(model.bundle.root.parent))
+    sf.write(tmp_path / "a.wav", voice(seconds)[0], RATE, subtype="FLOAT")
+    encode_file(tmp_path / "a.wav", tmp_path / "here.osc", 2.0, "encodec")
+    decode_file(tmp_path / "here.osc", tmp_path / "here.wav")
+    process = ServerProcess({"encodec": model})
+    try:
+        there = ["--server", f"127.0.0.1:{process.start()}", "-m", "encodec"]
+        ossicle(["encode", f"{tmp_path}/a.wav", f"{tmp_path}/there.osc", "--kbps", "2", *there])
+        ossicle(["decode", f"{tmp_path}/there.osc", f"{tmp_path}/there.wav", *there])
+    finally:
+        process.stop()
+    if seconds:  # without a packet a server does not say how long a frame is, only how long a hop
+        assert (tmp_path / "there.osc").read_bytes() == (tmp_path / "here.osc").read_bytes()
+    sound = [sf.read(tmp_path / f"{side}.wav")[0] for side in ("here", "there")]
+    assert len(sound[0]) == voice(seconds).shape[1]
+    np.testing.assert_array_equal(*sound)
+
+
+async def test_a_call_in_it_both_ways_in_one_stream(model: Model) -> None:
+    mine, theirs = voice(1.1), voice(2.3)
+    coming = sent(model, theirs, kbps=2.0)
+    stride = PER_HOP * FRAME
+    requests: list[m.Request] = [
+        config(m.TaskSpec("encode", model="encodec", options={"kbps": 2.0}),
+               m.TaskSpec("decode", model="encodec"), sample_rate_hz=RATE),
+    ]  # fmt: skip
+    for index, at in enumerate(range(0, mine.shape[1], stride)):
+        requests.append(m.AudioIn(mine[:, at : at + stride].tobytes()))
+        requests.append(
+            m.PacketsIn(tuple(m.WirePacket(p, 0, 0) for p in coming[index : index + 1]))
+        )
+    rest = tuple(m.WirePacket(p, 0, 0) for p in coming[index + 1 :])
+    requests += [m.PacketsIn(rest)] if rest else []
+    requests.append(m.End())
+    service = Service(InlineEngine(loaded={"encodec": model}), Settings())
+    answers = [r async for r in service.stream(given(requests), Caller())]
+    going = [p.data for r in answers if isinstance(r.body, m.PacketsOut) for p in r.body.packets]
+    assert going == sent(model, mine, kbps=2.0)
+    out = audio_of(answers, "decode")
+    np.testing.assert_array_equal(out, heard(model, coming, len(out))[0])
 
 
 def test_a_clock_plays_it(model: Model) -> None:
