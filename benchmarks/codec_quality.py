@@ -194,7 +194,9 @@ def rows_of(a: argparse.Namespace) -> list[Row]:
     if "opus" in a.peers and shutil.which("opusenc"):
         rows += [Row(f"Opus {k:g}", k, opus_coder(k)) for k in (6.0, 9.0)]
     if "codec2" in a.peers and shutil.which("c2enc"):
-        rows += [Row(f"codec2 {m}", int(m) / 1000, codec2_coder(m)) for m in ("1200", "3200")]
+        rows += [
+            Row(f"codec2 {m}", int(m) / 1000, codec2_coder(m)) for m in ("1200", "2400", "3200")
+        ]
     return rows
 
 

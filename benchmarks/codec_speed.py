@@ -3,7 +3,8 @@
 One core, one thread, medians of the thread's CPU time (equal to the wall's on an idle core);
 every model and the peer take turns, twenty hops at a time, in one process, so that whatever else
 the machine does falls on all of them alike. The peer is Lyra v2 as its authors run it: TFLite with
-XNNPACK for both networks, without it for the quantiser.
+XNNPACK for both networks, without it for the quantiser. The quantiser is timed twice: alone, and
+behind a whole frame, which has pushed its tables out of the near caches, for each count of layers.
 
     python -m benchmarks.codec_speed [--models codec-16k lyra] [--backends ort native native-bf16]
                                      [--data FOLDER]
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from benchmarks.codec_models import DATA, load_codecs, lyra_weights
+from ossicle.kernels import rvq
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.model import Model
@@ -85,19 +87,48 @@ def model_step(model: Model, batch: int) -> tuple[Step, Step]:
     return encode, decode
 
 
-def quantiser_step(model: Model) -> Step | None:
-    """Return the search of one frame, alone."""
+def books_of(model: Model) -> NDArray[np.float32] | None:
+    """Return the books ``[K, N, D]`` that the codec searches."""
     for op in model.program("encode").ops:
         if op.op == "rvq_encode":
-            books = model.bundle.array(op.params["books"])
-            quantiser = make_quantiser(books)
-            rng = np.random.default_rng(0)
-            codes = rng.integers(0, books.shape[1], (64, len(books)))
-            rows = books[np.arange(len(books)), codes].sum(1).astype(np.float32)
-            rows += 0.1 * rows.std() * rng.standard_normal(rows.shape).astype(np.float32)
-            turn = iter(range(10**9))
-            return lambda _: quantiser.encode(rows[next(turn) % 64 :][:1])
+            return np.ascontiguousarray(model.bundle.array(op.params["books"]), np.float32)
     return None
+
+
+def latents(books: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 64 vectors that the books describe but for a tenth of noise."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, books.shape[1], (64, len(books)))
+    rows = books[np.arange(len(books)), codes].sum(1).astype(np.float32)
+    rows += 0.1 * rows.std() * rng.standard_normal(rows.shape).astype(np.float32)
+    return rows
+
+
+def quantiser_step(books: NDArray[np.float32]) -> Step:
+    """Return the search of one frame, alone: its tables lie in the near caches."""
+    quantiser, rows, turn = make_quantiser(books), latents(books), iter(range(10**9))
+    return lambda _: quantiser.encode(rows[next(turn) % 64 :][:1])
+
+
+def quantiser_in_stream(model: Model, books: NDArray[np.float32], layers: int) -> Step:
+    """Return a whole frame both ways and then the search of one, which alone is timed.
+
+    The networks have just read several megabytes of weights, so the tables come from where a
+    stream of frames finds them. The step returns its own nanoseconds.
+    """
+    encode, decode = model_step(model, 1)
+    packed, rows, turn = rvq.pack(books), latents(books), iter(range(10**9))
+    codes = np.empty((layers, 1), np.int32)
+
+    def step(samples: NDArray[np.float32]) -> object:
+        encode(samples)
+        decode(samples)
+        row = rows[next(turn) % 64 :][:1]
+        begin = time.thread_time_ns()
+        rvq.encode(row, packed, layers, out=codes)
+        return time.thread_time_ns() - begin
+
+    return step
 
 
 def packet_step(model: Model) -> Step:
@@ -147,9 +178,10 @@ def measure(steps: dict[str, Step], hop: int, hops: int) -> dict[str, dict[str, 
         for name, step in steps.items():
             for i, samples in enumerate(audio):
                 begin = time.thread_time_ns()
-                step(samples)
+                own = step(samples)  # a number: the nanoseconds of the part that counts
                 if i >= WARM:
-                    spent[name].append(time.thread_time_ns() - begin)
+                    taken = time.thread_time_ns() - begin
+                    spent[name].append(own if isinstance(own, int) else taken)
     return {
         name: {
             "median_us": round(float(np.median(times)) / 1e3, 1),
@@ -172,9 +204,12 @@ def steps_of(model: Model) -> dict[str, Step]:
         steps[f"{label} encode x{batch}"], steps[f"{label} decode x{batch}"] = model_step(
             model, batch
         )
-    quantise = quantiser_step(model)
-    if quantise is not None:
-        steps[f"{label} quantise"] = quantise
+    books = books_of(model)
+    if books is not None:
+        steps[f"{label} quantise"] = quantiser_step(books)
+        for layers in sorted({min(k, len(books)) for k in (3, 6, 12, len(books))}):
+            name = f"{label} quantise in stream, {layers} layers"
+            steps[name] = quantiser_in_stream(model, books, layers)
     steps[f"{label} packet"] = packet_step(model)
     steps[f"{label} both tasks"] = task_step(model)
     return steps
@@ -192,6 +227,11 @@ def report(model: Model, table: dict[str, dict[str, float]]) -> dict[str, Any]:
         "one stream, share of TFLite": round(one / peer, 3) if peer else None,
         "sixteen streams, us a frame and stream": round(many / 16, 1),
         "quantiser, us": table.get(f"{label} quantise", {}).get("median_us"),
+        "quantiser in a stream, us by layers": {
+            name.split()[-2]: row["median_us"]
+            for name, row in table.items()
+            if name.startswith(f"{label} quantise in stream")
+        },
         "state, KB": state_kb(model),
     }
 
