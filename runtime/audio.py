@@ -59,12 +59,14 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     @property
     def length(self) -> int:
         """Samples per channel."""
-        return self.samples.shape[-1]
+        length: int = self.samples.shape[-1]
+        return length
 
     @property
     def stop(self) -> int:
         """Index of the first sample after this chunk."""
-        return self.start + self.samples.shape[-1]
+        stop: int = self.start + self.samples.shape[-1]
+        return stop
 
     def after_gap(self) -> Chunk:
         """Return this chunk with the mark that samples before it were lost."""
@@ -77,9 +79,7 @@ def check(chunk: Chunk, format: AudioFormat) -> Chunk:
     Raises:
         AudioError: wrong format, shape, dtype or position.
     """
-    if not isinstance(chunk, Chunk) or not isinstance(chunk.samples, np.ndarray):
-        came = chunk.samples if isinstance(chunk, Chunk) else chunk
-        raise AudioError(f"fed {type(came).__name__}; a Chunk of a float32 array [C, T] expected")
+    _check_kind(chunk)
     if chunk.format is not format and chunk.format != format:
         raise AudioError(
             f"fed {chunk.format.rate_hz} Hz x {chunk.format.channels}, opened for "
@@ -95,6 +95,13 @@ def check(chunk: Chunk, format: AudioFormat) -> Chunk:
     if chunk.start < 0:
         raise AudioError(f"chunk starts at sample {chunk.start}; 0 or later expected")
     return chunk
+
+
+def _check_kind(fed: object) -> None:
+    array = fed.samples if isinstance(fed, Chunk) else None
+    if not isinstance(array, np.ndarray):
+        kind = type(array if isinstance(fed, Chunk) else fed).__name__
+        raise AudioError(f"fed {kind}; a Chunk of a float32 array [C, T] expected")
 
 
 def scrub(samples: Samples) -> tuple[Samples, int]:

@@ -44,8 +44,9 @@ def reference_all_finite(arrays: Sequence[Array]) -> bool:
 
 def write_rows(target: Array, values: list[Array], places: list[int]) -> None:
     """Do what :func:`reference_write_rows` does, in one call."""
-    fast = _core is not None and target.flags.c_contiguous
-    written = _core.write_rows(target, values, places) if fast else 0
+    written = 0
+    if _core is not None and target.flags.c_contiguous:
+        written = _core.write_rows(target, values, places)
     if written < len(values):  # or a row that lies otherwise in memory, or is wrong
         reference_write_rows(target, values[written:], places[written:])
 
