@@ -103,8 +103,7 @@ class Opener:
         for rung in spec.ladder:
             if rung.kind == "smaller_model" and rung.model:
                 check_smaller(spec, model, self._allowed(rung.model, caller))
-        now = str((left or {}).get("model") or name)  # a stream resumes on the model it had
-        task = build(spec, model if now == name else self._allowed(now, caller), _live(config))
+        task = build(spec, model, config.pace == "live")
         manifest = model.manifest
         fitting = LatencyClass.fitting(1000 * task.latency / manifest.sample_rate_hz)
         started = m.TaskStarted(
@@ -133,7 +132,10 @@ class Opener:
             finals_only=bool(spec.options.get("finals_only")),
             heartbeats=not spec.options.get("no_heartbeat"),
         )
-        return Branch(spec, started, outlet, now), task, side
+        branch = Branch(spec, started, outlet, left)
+        if branch.now != name:  # a stream resumes on the model it had
+            task = build(spec, self._allowed(branch.now, caller), config.pace == "live")
+        return branch, task, side
 
     def _allowed(self, name: str, caller: Caller) -> Model:
         if not caller.grant.allows_model(name):
@@ -255,10 +257,6 @@ def check_tasks(config: m.Config) -> None:
         raise WireError(
             f"two tasks of one name in {tracks}; give each its own", field="config.tasks.name"
         )
-
-
-def _live(config: m.Config) -> bool:
-    return config.pace == "live"
 
 
 def stream_limits(s: Settings) -> m.StreamLimits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,18 +22,24 @@ class Branch:
     """
 
     def __init__(
-        self, spec: m.TaskSpec, started: m.TaskStarted, outlet: Outlet, now: str = ""
+        self,
+        spec: m.TaskSpec,
+        started: m.TaskStarted,
+        outlet: Outlet,
+        left: Mapping[str, Any] | None = None,
     ) -> None:
-        self.spec, self.started, self.outlet = spec, started, outlet
-        self.first = spec  # as it was opened, whatever was asked for since
+        self.first, self.started, self.outlet = spec, started, outlet
+        self.spec = spec  # with what was asked for since
         self.lease: Lease | None = None
         self.flushed = False
         self.model = started.model
-        self.now = now or self.model
+        self.now = str((left or {}).get("model") or self.model)
         self.wanted = ""
         self.why = ""  # it shall go over
         self.rung = 0  # of ``rungs``, as the engine last said
         self.leaving: asyncio.Event | None = None  # set once the old lease has said everything
+        self.asked: dict[str, Any] = {}
+        self._remember((left or {}).get("asked") or {})
         outlet.on_rung = self.took
 
     @property
@@ -73,13 +80,21 @@ class Branch:
 
     def ask(self, changes: dict[str, Any]) -> None:
         """Change what it looks for, now and after it has gone over to another model."""
-        options = {**self.spec.options, **changes}
-        if isinstance(changes.get("query"), list):
-            options |= {"query": "", "queries": tuple(changes["query"])}
-        elif "query" in changes:
-            options["queries"] = ()
-        self.spec = replace(self.spec, options=options)
+        self._remember(changes)
         self.opened.update(changes)
+
+    def _remember(self, changes: Mapping[str, Any]) -> None:
+        self.asked |= changes
+        options = {**self.first.options, **self.asked}
+        if isinstance(self.asked.get("query"), list):
+            options |= {"query": "", "queries": tuple(self.asked["query"])}
+        elif "query" in self.asked:
+            options["queries"] = ()
+        self.spec = replace(self.first, options=options)
+
+    def export_bytes(self) -> bytes:
+        """Return what this side of the lease remembers, as snapshot bytes."""
+        return self.outlet.export_bytes({"model": self.now, "asked": self.asked})
 
     @property
     def promised_ms(self) -> float:

@@ -39,7 +39,7 @@ class Capture:
         """Take what one lease answered."""
         if number != self._number:  # of an attempt that was given up: audio came since
             return
-        self._got[branch.spec.track] = (data, branch.outlet.export_bytes(branch.now))
+        self._got[branch.spec.track] = (data, branch.export_bytes())
         if len(self._got) == self._wanted:
             self._complete.set()
 

@@ -129,10 +129,10 @@ class Outlet:
         """Another model has the task from here on: number its captions after those so far."""
         self._captions.begin_anew()
 
-    def export_bytes(self, model: str = "") -> bytes:
-        """Return everything this side remembers, as snapshot bytes; ``model`` has the task."""
+    def export_bytes(self, beside: dict[str, Any]) -> bytes:
+        """Return everything this side remembers, as snapshot bytes, and what stands ``beside``."""
         tree = {
-            "model": model,
+            **beside,
             **{name: getattr(self, name) for name in COUNTERS},
             "captions": self._captions.export(),
             "tracks": {

@@ -38,6 +38,7 @@ async def swap(line: Line, branch: Branch, reopen: Reopen) -> None:
     branch.lease = new
     line.inlet.replace(old, new)
     branch.outlet.begin_anew()
+    branch.outlet.interval_ms = branch.interval_ms
     sample = line.inlet.position
     line.notice(
         "LADDER",
