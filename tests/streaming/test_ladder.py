@@ -165,13 +165,14 @@ async def test_a_stream_resumes_on_the_model_it_had(
                 for say in engine.say[:2]:
                     say([(DOWN, None)])
             yield piece
+            yield m.Acknowledge(point.number)
             await asyncio.sleep(0.01 if index < 10 else 0.06)
         await asyncio.sleep(20)
 
     first: list[m.Response] = []
+    point = m.Checkpoint(0, b"", 0, 0)
     engine = Pressed(models)
     answers = service(engine).stream(until_killed(engine), Caller())
-    point = m.Checkpoint(0, b"", 0, 0)
     async for response in answers:
         first.append(response)
         if isinstance(response.body, m.Checkpoint):
