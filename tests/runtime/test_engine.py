@@ -22,7 +22,7 @@ from ossicle.runtime.errors import (
 )
 from ossicle.runtime.model import Model
 from ossicle.runtime.snapshot import dump, load
-from ossicle.runtime.task import AudioEvent, GapEvent, NoticeEvent
+from ossicle.runtime.task import AudioEvent, GapEvent, InlineRun, NoticeEvent
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +207,25 @@ def test_a_near_deadline_is_not_kept_waiting_for_company(
     engine.open(AudioTask(models["fir"].manifest), Budget(deadline_ms=deadline_ms), lambda e: None)
     engine._gather()
     assert pauses == ([] if deadline_ms < 20 else [0.002])
+
+
+def test_streams_that_bring_conditions_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model.load("separate-16k")
+    ports = [p for p in model.manifest.programs["step"].inputs if p.kind == "condition"]
+    asked = [{p.name: np.full(p.shape, at / 2, p.dtype) for p in ports} for at in range(3)]
+    assert ports
+    engine = Engine({model.name: model})
+    monkeypatch.setattr(engine.costs, "run_us", lambda *given: 0.0)  # however busy the machine is
+    signal, heard = noise(0, 2 * model.manifest.hop), [Listener() for _ in asked]
+    for conditions, listener in zip(asked, heard, strict=True):
+        lease = engine.open(AudioTask(model.manifest), Budget(), listener.on_events)
+        lease.update(conditions)
+        lease.push(Chunk(signal, 0, MONO))
+    while engine.run_once():
+        pass
+    assert (engine.steps, engine.rows) == (2, 6)  # a batch that fails is run stream by stream
+    for conditions, listener in zip(asked, heard, strict=True):
+        run = InlineRun(AudioTask(model.manifest), model)
+        run.task.update(run.state, conditions)
+        alone = [e.chunk.samples for e in run.feed(Chunk(signal, 0, MONO))]
+        np.testing.assert_allclose(listener.samples(), np.concatenate(alone, axis=1), atol=1e-5)
