@@ -67,8 +67,8 @@ def rvq_encode() -> Result:
 
 
 def rvq_ties() -> Result:
-    books = floats(2, 30, 16).round()
-    books[:, 15:] = books[:, :15]
+    books = floats(2, 80, 16).round()
+    books[:, 40:] = books[:, :40]  # in another run of rows than the first time
     x = floats(4, 16).round()
     codes = torch.full((2, 4), -7, dtype=torch.int32, device=DEVICE)
     rvq.encode(x, books, rvq.half_norms(books), codes)
