@@ -109,3 +109,20 @@ def write_stft(place: Path, n_fft: int = 512, hop: int = 256) -> Bundle:
         lookahead=n_fft - hop,
     )  # fmt: skip
     return write_bundle(place, manifest, {})
+
+
+def write_masked(place: Path, n_fft: int = 512, hop: int = 256) -> Bundle:
+    """Like :func:`write_stft`, with gains ``mask`` that every stream has to give."""
+    window = {"n_fft": n_fft, "hop": hop, "window": "sqrt_hann"}
+    program = Program(
+        (ProgramInput("audio", "audio", (1, hop)),
+         ProgramInput("mask", "condition", (1, n_fft // 2 + 1))),
+        (ProgramOutput("out", "audio", (1, hop)),),
+        (Op("stft", ("audio",), ("s",), params=window), Op("apply_mask", ("s", "mask"), ("m",)),
+         Op("istft", ("m",), ("out",), params=window)),
+    )  # fmt: skip
+    manifest = fir_manifest(
+        place.stem, hop, 1, graphs={}, programs={"step": program}, latency=n_fft,
+        lookahead=n_fft - hop,
+    )  # fmt: skip
+    return write_bundle(place, manifest, {})

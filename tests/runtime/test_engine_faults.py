@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from enginetoys import MONO, Listener, alone, noise
-from toys import write_fir
+from toys import write_fir, write_masked
 
 from ossicle.runtime.audio import Chunk
 from ossicle.runtime.audiotask import AudioTask
@@ -142,3 +143,24 @@ def test_what_is_no_audio_ends_its_stream_and_no_other(
     assert isinstance(bad.error, AudioError)
     assert good.error is None
     assert good.samples().shape[1] in (640, 1280)
+
+
+def test_a_condition_that_nobody_gave_is_missing_in_a_batch_as_well(tmp_path: Path) -> None:
+    model = Model.load(write_masked(tmp_path / "masked"))
+    engine = Engine({"masked": model})
+    signal = noise(7, 512)
+    good, bad = Listener(), Listener()
+    for heard in (good, bad):  # the second one's row holds nothing, or what a neighbour gave
+        task = AudioTask(model.manifest)
+        lease = engine.open(task, Budget(), heard.on_events, heard.on_end, live=False)
+        if heard is good:
+            lease.update({"mask": np.ones((1, 257), np.float32)})
+        lease.push(Chunk(signal, 0, MONO))
+        lease.flush()
+    while engine.run_once():
+        pass
+    assert good.error is None
+    np.testing.assert_allclose(good.samples(), signal, atol=1e-5)
+    assert isinstance(bad.error, AudioError)
+    assert "input 'mask' is missing" in str(bad.error)
+    assert not bad.events
