@@ -94,8 +94,8 @@ class ResidualBooks(nn.Module):
 
         ``I = N / outer`` rows and ``outer`` others stand for ``N``, which a search can use: it
         multiplies with ``I + outer`` rows instead of ``N`` (``ossicle.kernels.rvq``). The error
-        that such books leave is within 0.01 dB a layer of that of free rows here, and they do not
-        learn single vectors by heart.
+        that such books leave on new latents was 0.03 dB a layer above that of free rows, which learn
+        single vectors by heart.
         """
         size = self.books.shape[1]
         rest = np.ascontiguousarray(x.cpu().numpy(), np.float32)
