@@ -120,13 +120,13 @@ async def serving(models: dict[str, Model], **settings: Any) -> AsyncIterator[Se
 
 
 SERVE = """
-import asyncio, msgspec, sys
+import msgspec, sys
 from ossicle.streaming.server.config import Settings
 from ossicle.streaming.server.logs import configure
-from ossicle.streaming.server.run import serve
+from ossicle.streaming.server.run import run
 settings = msgspec.json.decode(sys.argv[1], type=Settings)
 configure(settings.log_level)
-asyncio.run(serve(settings, lambda server: print(server.port, flush=True)))
+run(settings, lambda server: print(server.port, flush=True))
 """
 
 

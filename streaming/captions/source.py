@@ -57,8 +57,12 @@ def _read_container(stdin: IO[bytes] | None) -> Iterator[Chunk]:
     """Yield what a pipe holds that says itself what it is: WAV as it comes, others when whole."""
     if stdin is None:
         raise AudioError(NO_RATE)
-    pipe = stdin if isinstance(stdin, io.BufferedReader) else io.BufferedReader(stdin)  # type: ignore[type-var]
-    if not pipe.peek(4).startswith(CONTAINERS):
+    try:
+        pipe = stdin if isinstance(stdin, io.BufferedReader) else io.BufferedReader(stdin)  # type: ignore[type-var]
+        start = pipe.peek(4)
+    except OSError as error:
+        raise AudioError(NO_RATE) from error
+    if not start.startswith(CONTAINERS):
         raise AudioError(NO_RATE)
     with open_pipe(pipe) as source:
         form, start = AudioFormat(source.rate_hz, source.channels), 0
