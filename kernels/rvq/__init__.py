@@ -7,7 +7,6 @@ left over, and so on. Its codes equal those of :mod:`ossicle.kernels.rvq.referen
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,10 +122,12 @@ def encode(
     if packed.compiled is not None and packed.project_in is None and out is not None:
         # The compiled part checks as much before it touches anything; what it refuses is put into
         # words below.
-        with suppress(TypeError, ValueError, AttributeError):
+        try:  # not `suppress`: met cold, in a stream, it takes as long as a book
             if out.size and len(out) == (len(packed.books) if layers is None else layers):
                 packed.compiled.encode(x, out)
                 return out
+        except (TypeError, ValueError, AttributeError):
+            pass
     check.array("x", x, np.float32, "[T, D]", None, packed.width)
     K = len(packed.books)
     count = K if layers is None else check.number("layers", layers, 1, K, "one per book")
