@@ -19,14 +19,11 @@ ECHO = "benchmarks.Echo"
 
 def serve_model(model: str) -> None:
     """Serve ``model``; print the port and the engine's thread."""
-    from ossicle.streaming.server.config import Settings
+    from ossicle.streaming.server.config import load
     from ossicle.streaming.server.run import run
 
-    given = os.environ.get("OSSICLE_MAX_LOAD")  # as `ossicle serve` takes it
-    limits = {"max_load": float(given)} if given else {}
-    settings = Settings(
-        port=0, models=(model,), max_streams=1024, max_streams_per_client=1024, **limits
-    )
+    streams = {"max_streams": 1024, "max_streams_per_client": 1024}
+    settings = load(flags={"port": 0, "models": (model,), **streams})  # OSSICLE_PACE_MS=0 and such
 
     def ready(server: Any) -> None:
         say(server.port, server._own._thread.native_id)
