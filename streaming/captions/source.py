@@ -59,10 +59,10 @@ def _read_container(stdin: IO[bytes] | None) -> Iterator[Chunk]:
         raise AudioError(NO_RATE)
     try:
         pipe = stdin if isinstance(stdin, io.BufferedReader) else io.BufferedReader(stdin)  # type: ignore[type-var]
-        start = pipe.peek(4)
+        head = pipe.peek(4)
     except OSError as error:
         raise AudioError(NO_RATE) from error
-    if not start.startswith(CONTAINERS):
+    if not head.startswith(CONTAINERS):
         raise AudioError(NO_RATE)
     with open_pipe(pipe) as source:
         form, start = AudioFormat(source.rate_hz, source.channels), 0

@@ -59,7 +59,7 @@ class ServerLoop(asyncio.SelectorEventLoop):
         """Look at the sockets at most so often from now on; 0: whenever something comes."""
         self._paced.pace_s = seconds
 
-    def add_reader(  # type: ignore[override]  (typeshed binds the arguments to the callback)
+    def add_reader(  # type: ignore[override]  # typeshed ties the arguments to the callback
         self, fd: Any, callback: Callable[..., Any], *args: Any
     ) -> None:
         """Call ``callback`` when ``fd`` can be read."""
