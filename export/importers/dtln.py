@@ -26,8 +26,8 @@ FRAME, HOP, WIDTH, BINS, BASIS = 512, 128, 128, 257, 256
 LEVEL = {"target_dbfs": -26.0, "attack_hops": 12.0, "release_hops": 400.0, "max_gain_db": 40.0}
 UPSTREAM = "https://github.com/breizhn/DTLN"
 ABOUT = (
-    "DTLN (N. L. Westhausen and B. T. Meyer, Interspeech 2020): two LSTM masks in a row, trained by "
-    "its authors on the DNS challenge. `step` brings its input to the loudness that it was trained "
+    "DTLN (N. L. Westhausen and B. T. Meyer, Interspeech 2020): two LSTM masks in a row, trained "
+    "by its authors on the DNS challenge. `step` brings its input to the loudness that it was trained "
     "at, and back; `as_published` does not."
 )
 

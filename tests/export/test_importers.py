@@ -234,8 +234,8 @@ def test_lyra_gives_tflite_codes_and_audio(
     first[:, 16:] = -1
     state = model.open(1, f"decode{kind}")
     made = [model.step(state, {"codes": row[None, :, None]})["audio"][0, 0] for row in first]
-    # Sums of floats may fall on the other side of a half than sums of integers; without any rounding
-    # it would be 22 dB.
+    # Sums of floats may fall on the other side of a half than sums of integers; without any
+    # rounding it would be 22 dB.
     as_integers = backend == "ort" and not kind
     assert si_sdr(wanted, np.concatenate(made)) > (60 if as_integers else 30)
 
