@@ -27,8 +27,8 @@ LEVEL = {"target_dbfs": -26.0, "attack_hops": 12.0, "release_hops": 400.0, "max_
 UPSTREAM = "https://github.com/breizhn/DTLN"
 ABOUT = (
     "DTLN (N. L. Westhausen and B. T. Meyer, Interspeech 2020): two LSTM masks in a row, trained "
-    "by its authors on the DNS challenge. `step` brings its input to the loudness that it was trained "
-    "at, and back; `as_published` does not."
+    "by its authors on the DNS challenge. `step` brings its input to the loudness that it was "
+    "trained at, and back; `as_published` does not."
 )
 
 
