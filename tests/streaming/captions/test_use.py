@@ -132,7 +132,6 @@ def test_what_cannot_be_done_is_said(
     street: Path, server: str, use: Callable[..., str], tmp_path: Path
 ) -> None:
     wrong = {
-        "--server only": ["--server", server, "--decoder", "none"],
         "caption style": ["--style", "haiku"],
         "does not know": ["--labels", "dragon"],
         "no lexicon": ["--lang", "xx"],
