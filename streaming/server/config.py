@@ -47,8 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_streams_per_client: int = 64  # per token, or per address without tokens
     max_load: float = 0.75  # of the engine's thread that may be promised to streams
     message_us: float = 250.0  # what carrying one hop through gRPC costs; admission counts it
-    gather_ms: float = 2.0  # waited for more streams to be ready, where budgets are 10 times that
-    pace_ms: float = 1.0  # between two looks at the sockets, where budgets are 10 times that
+    gather_ms: float = 1.0  # waited for more streams to be ready, where budgets are 10 times that
+    pace_ms: float = 4.0  # between two looks at the sockets, where budgets are 5 times that
     max_message_bytes: int = 4 << 20  # of audio or packets in one message
     max_file_bytes: int = 64 << 20  # audio of one unary call
     bytes_per_second: int = 2 << 20  # of one live stream, averaged over 10 s; 0: no limit

@@ -171,8 +171,8 @@ class Server:
 
 
 def _pace(loop: ServerLoop, pace_ms: float, tightest_ms: float) -> None:
-    """Let messages share wake-ups where the tightest budget of all streams is ten times that."""
-    loop.pace(pace_ms / 1e3 if tightest_ms >= 10 * pace_ms else 0.0)
+    """Let messages share wake-ups where the tightest budget of all streams is five times that."""
+    loop.pace(pace_ms / 1e3 if tightest_ms >= 5 * pace_ms else 0.0)
 
 
 def _bracket(host: str) -> str:

@@ -131,7 +131,7 @@ def test_a_tight_budget_ends_the_pace_as_long_as_it_is_open(models: dict[str, Mo
         loop = asyncio.get_running_loop()
         assert isinstance(loop, ServerLoop)
         pace = loop._paced
-        server = Server(Settings(port=0, pace_ms=1.0), EngineBridge(engine))
+        server = Server(Settings(port=0, pace_ms=3.0), EngineBridge(engine))
         async with server, connect(f"127.0.0.1:{server.port}") as client:
             seen["idle"] = pace.pace_s
             easy = client.stream(ENHANCE, rate_hz=RATE)
@@ -152,4 +152,4 @@ def test_a_tight_budget_ends_the_pace_as_long_as_it_is_open(models: dict[str, Mo
     limits = EngineSettings(max_batch=4, calibration_runs=3, max_load=1.0)
     with Engine(models, limits) as engine, asyncio.Runner(loop_factory=ServerLoop) as runner:
         runner.run(serve())
-    assert seen == {"idle": 0.001, "easy": 0.001, "tight": 0.0, "after": 0.001}
+    assert seen == {"idle": 0.003, "easy": 0.003, "tight": 0.0, "after": 0.003}
