@@ -77,12 +77,12 @@ class Intake:
 
     def _query(self, query: m.Query) -> None:
         """Change what a separate task gives: its targets, its depth, or both."""
+        self._line.log("query", "; ".join(query.texts) or query.text)
         branch = self._one(query.task, "separate", "query")
         asked = list(query.texts) or query.text
         changes: dict[str, Any] = {} if query.depth is None else {"depth": query.depth}
         if asked or not changes:  # nothing at all is refused as an empty query is
             changes["query"] = asked
-        self._line.log("query", "; ".join(query.texts) or query.text)
         branch.ask(changes)
 
     def _one(self, task: str, kind: str, field: str) -> Branch:
