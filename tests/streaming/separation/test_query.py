@@ -65,7 +65,11 @@ def test_positive_less_negative(book: QueryBook) -> None:
         book.resolve("speech but not speech")
 
 
-@pytest.mark.parametrize("text", ["elephants", "собака", "犬", "quantum physics", "!!!", "12345"])
+@pytest.mark.parametrize(
+    "text",
+    ["elephants", "собака", "犬", "quantum physics", "!!!", "12345", "glass breaking",
+     "church bells", "door slam", "washing machine", "sewing machine"],
+)  # fmt: skip
 def test_what_is_unknown_is_refused_with_what_is_near(book: QueryBook, text: str) -> None:
     with pytest.raises(QueryError, match="nearest are") as caught:
         book.resolve(text)
