@@ -312,7 +312,7 @@ OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d,
 // Bits of the codes of a group, from n on, that may score U or less.
 OSSICLE_INLINE std::uint64_t within(const Layer& layer, const Doubt& d, const float* inner, std::int64_t n,
                                     int group, float U) {
-  const std::int64_t I = layer.pass.count, at = n % I;
+  const std::int64_t I = layer.pass.count, at = layer.outer.count ? n % I : n;  // a division is dear in a small book
   const vf less = all(1.0f - d.tilt);
   const vf limit = all((U + d.rest) + (layer.outer.count ? inner[I + n / I] : 0.0f));
   std::uint64_t bits = 0;
@@ -321,35 +321,69 @@ OSSICLE_INLINE std::uint64_t within(const Layer& layer, const Doubt& d, const fl
   return bits;
 }
 
+// The lowest-numbered best code so far, and its score once it was needed.
+struct Best {
+  std::int64_t code = -1;
+  double score = 0.0;
+  bool scored = false;
+};
+
+// Decides among the codes n0 + i whose bit i is set.
+OSSICLE_INLINE void take_best(const Layer& layer, const Books& b, const double* r, std::int64_t n0, std::uint64_t left,
+                              Best& best) {
+  for (; left; left &= left - 1) {
+    const std::int64_t n = n0 + __builtin_ctzll(left);
+    if (best.code < 0) {
+      best.code = n;
+      continue;
+    }
+    if (!best.scored) best.score = exact_score(layer, b, r, best.code), best.scored = true;
+    const double score = exact_score(layer, b, r, n);
+    if (score < best.score) best.code = n, best.score = score;
+  }
+}
+
+OSSICLE_INLINE std::uint64_t first(std::int64_t count) {
+  return count < 64 ? (std::uint64_t{1} << count) - 1 : ~std::uint64_t{0};
+}
+
+// A book of 16 rows at most, in registers: the same bounds without a pass over memory for each.
+OSSICLE_INLINE std::int64_t decide_small(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
+                                         const Doubt& d) {
+  const float* parts = s.parts + t * b.Np;
+  const vf more = all(1.0f + d.tilt), less = all(1.0f - d.tilt);
+  vf low = all(__builtin_inff()), floor[R];
+  for (int j = 0; j < R; ++j) {
+    const vf p = load(parts + j * L), e = load(layer.pass.error + j * L) * d.reach, half = load(layer.half + j * L);
+    low = least(low, half * more - (p - e));
+    floor[j] = half * less - (p + e);
+  }
+  const float U = lowest(low) + d.rest;
+  std::uint64_t left = ~std::uint64_t{0};
+  if (__builtin_isfinite(U)) {
+    left = 0;
+    for (int j = 0; j < R; ++j) left |= static_cast<std::uint64_t>(lanes_of(floor[j] <= all(U + d.rest))) << (j * L);
+  }
+  Best best;
+  take_best(layer, b, s.residual + t * b.Dp, 0, left & first(b.N), best);
+  return best.code < 0 ? 0 : best.code;
+}
+
 // The lowest-numbered best code among those that may be it (all of them if no bound is finite).
 OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
                                    const Doubt& d) {
-  const double* r = s.residual + t * b.Dp;
+  if (b.Np == 16) return decide_small(layer, b, s, t, d);
   const float* parts = s.parts + t * b.Np;
   spread(layer.pass, parts, d.reach, s.edges, b.Np);
   spread(layer.outer, parts + layer.pass.count, d.reach, s.edges + layer.pass.count, b.Np);
   const float U = ceiling(layer, b, d, s.edges);
   const bool sure = __builtin_isfinite(U);
-  std::int64_t best = -1;
-  double best_score = 0.0;
-  bool scored = false;
+  Best best;
   for (std::int64_t g = 0; g < b.Np; g += b.group) {
-    std::uint64_t left = sure ? within(layer, d, s.edges + b.Np, g, b.group, U) : ~std::uint64_t{0};
-    if (!left) continue;
-    const std::int64_t real = b.N - g < b.group ? b.N - g : b.group;
-    if (real < 64) left &= (std::uint64_t{1} << real) - 1;
-    for (; left; left &= left - 1) {
-      const std::int64_t n = g + __builtin_ctzll(left);
-      if (best < 0) {
-        best = n;
-        continue;
-      }
-      if (!scored) best_score = exact_score(layer, b, r, best), scored = true;
-      const double score = exact_score(layer, b, r, n);
-      if (score < best_score) best = n, best_score = score;
-    }
+    const std::uint64_t left = sure ? within(layer, d, s.edges + b.Np, g, b.group, U) : ~std::uint64_t{0};
+    if (left) take_best(layer, b, s.residual + t * b.Dp, g, left & first(b.N - g), best);
   }
-  return best < 0 ? 0 : best;
+  return best.code < 0 ? 0 : best.code;
 }
 
 }  // namespace
