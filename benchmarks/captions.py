@@ -49,6 +49,7 @@ from ossicle.streaming.captions.task import CaptionTask  # noqa: E402
 RATE = 16_000
 UNCLEAR = " (which may hold music and voices: captions of these are not counted as false there)"
 CHUNK = 320  # samples: what a client sends at once
+USUAL = ("speech", "music", "household")  # what a false alarm is counted over
 
 
 class Tap:
@@ -165,6 +166,7 @@ def calm_hours(
     """Captions an hour that tell of what was not there, by what was."""
     out: dict[str, Any] = {}
     total = alerts = hours = 0.0
+    usual = {"hours": 0.0, "alerts": 0}
     for kind in QUIET:
         wrong: dict[str, int] = {}
         for i in range(max(1, round(minutes * 3))):
@@ -179,7 +181,11 @@ def calm_hours(
         time_h = max(1, round(minutes * 3)) * 20 / 3600
         out[kind] = {"per_hour": round(sum(wrong.values()) / time_h, 2), "wrong": wrong}
         total, hours = total + sum(wrong.values()), hours + time_h
-        alerts += sum(v for k, v in wrong.items() if k in ALERTS)
+        false = sum(v for k, v in wrong.items() if k in ALERTS)
+        alerts += false
+        if kind in USUAL:
+            usual = {"hours": usual["hours"] + time_h, "alerts": usual["alerts"] + false}
+    out["usual"] = {**usual, "alerts_per_hour": round(usual["alerts"] / usual["hours"], 3)}
     out["all"] = {
         "hours": round(hours, 2),
         "per_hour": round(total / hours, 2),
@@ -261,7 +267,9 @@ def table(report: Mapping[str, Any]) -> str:
         ("alerts, recall", alert["recall"], ">= 0.95"),
         ("all eight warning sounds, recall", a["all"]["recall"], ""),
         ("false captions an hour", c["all"]["per_hour"], "<= 6"),
-        ("false alerts an hour", c["all"]["alerts_per_hour"], "<= 0.2"),
+        (f"false alerts an hour of {', '.join(USUAL)} ({c['usual']['hours']:.2g} h)",
+         c["usual"]["alerts_per_hour"], "<= 0.2"),
+        ("the same of all kinds below", c["all"]["alerts_per_hour"], ""),
         ("duplicates per event", s["duplicates"]["per_event"], "0"),
         ("normalised erasure", s["erasure"]["erasure"], "<= 0.1"),
         ("order accuracy", s["order"]["order_accuracy"], ""),

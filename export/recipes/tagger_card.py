@@ -64,7 +64,9 @@ Classes: {labels}.
 
 
 _MORE = """- Further music, speech and sounds without a name: {count:,} recordings out of {places}
-  public repositories under free licences, which `CREDITS.tsv` names.
+  public repositories under free licences, which `CREDITS.tsv` names. Some are CC BY-SA or GPL;
+  nothing of a recording is in the bundle, and whoever reads those licences more strictly can
+  train without them.
 """
 
 
