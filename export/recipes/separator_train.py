@@ -25,6 +25,7 @@ from ossicle.export.recipes.common.muon import Muon
 from ossicle.export.recipes.separator_data import LABELS, Pools
 from ossicle.export.recipes.separator_loss import loss_of, validate
 from ossicle.export.recipes.separator_scenes import Batch, Scenes, Shelf
+from ossicle.export.recipes.separator_teacher import Teacher
 
 VARIANTS = {
     "hearing": SeparatorConfig(labels=len(LABELS)),
@@ -156,6 +157,7 @@ def train(
     speech: float = 0.55,
     reuse: float = 0.7,
     fuse: bool = False,
+    teacher: Teacher | None = None,
 ) -> Training:
     """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``."""
     run = Training(config, out, seed, device)
@@ -177,7 +179,10 @@ def train(
     stopped = _stop_on_signal()
     while not stopped and run.spent_s < 60 * minutes and (steps is None or run.step < steps):
         done = run.spent_s / (60 * minutes)
-        parts = run.advance(scenes.batch(rng, size), rate_at(done, peak), done)
+        batch = scenes.batch(rng, size)
+        if teacher is not None:
+            batch = teacher.blend(batch)
+        parts = run.advance(batch, rate_at(done, peak), done)
         now = time.monotonic()
         run.spent_s = spent + now - began
         mean = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in parts.items()}
@@ -236,6 +241,8 @@ def main() -> None:
     parser.add_argument("--speech", type=float, default=0.55, help="share of mixtures with speech")
     parser.add_argument("--reuse", type=float, default=0.7, help="share of sources heard before")
     parser.add_argument("--fuse", action="store_true", help="compile (needs a C++ compiler)")
+    parser.add_argument("--teacher", type=Path, help="a bundle of GTCRN or DTLN, for speech")
+    parser.add_argument("--share", type=float, default=0.3, help="the teacher's, of such answers")
     given = parser.parse_args()
     config = VARIANTS[given.variant]
     if given.trunk or given.head:
@@ -243,7 +250,8 @@ def main() -> None:
     torch.set_num_threads(1)
     train(given.data, given.out, config, minutes=given.minutes, size=given.size, peak=given.peak,
           seed=given.seed, steps=given.steps, device=given.device, cache=given.cache,
-          begin=given.begin, speech=given.speech, reuse=given.reuse, fuse=given.fuse)  # fmt: skip
+          begin=given.begin, speech=given.speech, reuse=given.reuse, fuse=given.fuse,
+          teacher=Teacher(given.teacher, given.share) if given.teacher else None)  # fmt: skip
 
 
 if __name__ == "__main__":
