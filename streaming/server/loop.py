@@ -31,11 +31,13 @@ class PacedSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.pace_s = 0.0
+        self.hurried = False  # somebody has more to do than fits one look a pace
         self._looked_s = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready, as any selector does."""
-        if self.pace_s and (timeout is None or timeout > 0):
+        hurried, self.hurried = self.hurried, False
+        if self.pace_s and not hurried and (timeout is None or timeout > 0):
             early = self._looked_s + self.pace_s - time.monotonic()
             if early > 0:
                 if timeout is not None:
@@ -58,6 +60,10 @@ class ServerLoop(asyncio.SelectorEventLoop):
     def pace(self, seconds: float) -> None:
         """Look at the sockets at most so often from now on; 0: whenever something comes."""
         self._paced.pace_s = seconds
+
+    def hurry(self) -> None:
+        """Look at the sockets at once the next time: a stream has more waiting than one message."""
+        self._paced.hurried = True
 
     def add_reader(  # type: ignore[override]  # typeshed ties the arguments to the callback
         self, fd: Any, callback: Callable[..., Any], *args: Any

@@ -57,7 +57,12 @@ class Opener:
             OssicleError: refused; everything taken on the way was given back.
         """
         inlet = Inlet(config, saved.get("inlet"))
-        outbox = Outbox(self.settings.output_ms, config.pace == "live", _credit(config, inlet))
+        outbox = Outbox(
+            self.settings.output_ms,
+            config.pace == "live",
+            _credit(config, inlet),
+            getattr(asyncio.get_running_loop(), "hurry", None),
+        )
         session: Session | None = None
         branches: list[tuple[Branch, Task, Any]] = []
         try:

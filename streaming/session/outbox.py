@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -29,7 +30,13 @@ class _Waiting(msgspec.Struct):
 class Outbox:
     """One stream's answers on their way out; used on the event loop only, by one reader."""
 
-    def __init__(self, limit_ms: float, droppable: bool, credit: int | None = None) -> None:
+    def __init__(
+        self,
+        limit_ms: float,
+        droppable: bool,
+        credit: int | None = None,
+        hurry: Callable[[], None] | None = None,
+    ) -> None:
         self._queue: deque[_Waiting] = deque()
         self._ms: dict[tuple[str, str], float] = {}
         self._limit_ms = limit_ms
@@ -39,6 +46,7 @@ class Outbox:
         self._room.set()
         self._error: Exception | None = None
         self._closed = False
+        self.hurry = hurry or _no_hurry  # asks a loop that takes its time not to
         self._granted = credit  # None: no credit is kept
         self.full = False  # a file stream has to wait at its input
         self.dropped_samples = 0
@@ -112,6 +120,8 @@ class Outbox:
         if self._granted is not None and queue[0].until > self._granted:
             return None
         waiting = queue.popleft()
+        if queue:
+            self.hurry()
         if waiting.ms:
             self._ms[waiting.track] -= waiting.ms
             if self.full and all(ms <= self._limit_ms for ms in self._ms.values()):
@@ -158,3 +168,7 @@ class Outbox:
                 continue
             kept.append(waiting)
         self._queue = kept
+
+
+def _no_hurry() -> None:
+    """What a loop that looks whenever something comes has to be asked."""

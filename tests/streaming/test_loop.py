@@ -16,11 +16,13 @@ from streamtoys import ENHANCE, RATE, load_all
 from ossicle.runtime.engine import Engine, EngineSettings
 from ossicle.runtime.model import Model
 from ossicle.streaming.client import connect
+from ossicle.streaming.messages import Credit, Response
 from ossicle.streaming.server import loop as module
 from ossicle.streaming.server.config import Settings
 from ossicle.streaming.server.loop import PacedSelector, ServerLoop
 from ossicle.streaming.server.run import Server
 from ossicle.streaming.session.bridge import EngineBridge
+from ossicle.streaming.session.outbox import Outbox
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,25 @@ def test_a_tight_budget_ends_the_pace_as_long_as_it_is_open(models: dict[str, Mo
     with Engine(models, limits) as engine, asyncio.Runner(loop_factory=ServerLoop) as runner:
         runner.run(serve())
     assert seen == {"idle": 0.003, "easy": 0.003, "tight": 0.0, "after": 0.003}
+
+
+async def test_a_stream_with_more_to_say_hurries_the_loop() -> None:
+    asked: list[int] = []
+    outbox = Outbox(1000, droppable=True, hurry=lambda: asked.append(1))
+    for _ in range(3):
+        outbox.put(Response(Credit(1)))
+    outbox.next_nowait()
+    outbox.next_nowait()
+    assert len(asked) == 2
+    outbox.next_nowait()
+    assert len(asked) == 2  # nothing waits any more
+
+
+def test_a_hurried_look_is_not_held_back(paced: tuple[PacedSelector, Clock]) -> None:
+    selector, clock = paced
+    selector.select(None)
+    selector.hurried = True
+    assert selector.select(None)
+    assert clock.slept == []
+    assert selector.select(None)  # once only
+    assert len(clock.slept) == 1
