@@ -94,11 +94,12 @@ async def test_only_the_same_client_with_the_same_config_may_go_on(
     assert started.acknowledged_sample == point.sample > 0
     asked, point, _ = await first_half(models, store, caller)
     good = replace(asked, resume_token=point.token)
+    touched = point.token[:-1] + bytes([point.token[-1] ^ 1])
     for bad, who, match in [
         (good, Caller(Grant("b")), "another client"),
         (replace(good, output_rate_hz=8_000), caller, "config differs"),
         (replace(good, tasks=good.tasks[:1]), caller, "config differs"),
-        (replace(good, resume_token=point.token[:-1] + b"\0"), caller, "not made by this server"),
+        (replace(good, resume_token=touched), caller, "not made by this server"),
         (replace(good, resume_token=b"x"), caller, "not made by this server"),
     ]:
         with pytest.raises(SnapshotError, match=match):
