@@ -233,5 +233,20 @@ def _error(error: Any) -> ServerError:
     code = error.code().name
     message = error.details() or ""
     if code == "UNAVAILABLE" and "onnect" in message:
-        message += "; is `ossicle serve` running there?"
+        message += "; " + _advice(message)
     return ServerError(from_trailer(code, message, error.trailing_metadata()))
+
+
+def _advice(message: str) -> str:
+    """What to look at when no connection was made, by what the transport said."""
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return (
+            "the server's certificate is of no authority trusted here, or of another host; "
+            "give its authority's PEM (--tls-ca)"
+        )
+    if any(word in message for word in ("Socket closed", "reset by peer", "SSL", "andshake")):
+        return (
+            "the server hung up: does it ask for TLS (--tls-ca, --tls) or for a client's "
+            "certificate (OSSICLE_CLIENT_CERT and OSSICLE_CLIENT_KEY), or speak no TLS at all?"
+        )
+    return "is `ossicle serve` running there?"

@@ -99,10 +99,10 @@ async def test_tls_lets_in_who_trusts_the_authority(
         async with connect(address, ca=pki["ca"]) as client:
             assert (await client.status()).state == "READY"
         async with connect(address, ca=pki["stranger"]) as client:
-            with pytest.raises(ServerError):
+            with pytest.raises(ServerError, match="give its authority's PEM"):
                 await client.status()
         async with connect(address) as client:  # in the clear
-            with pytest.raises(ServerError):
+            with pytest.raises(ServerError, match="does it ask for TLS"):
                 await client.status()
 
 
