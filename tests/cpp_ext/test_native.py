@@ -34,3 +34,19 @@ def test_cpp_tests_pass(kind: str, tmp_path: Path) -> None:
                 weak = [line for line in shared.splitlines() if line.split()[-2] in "WVu"]
                 # A weak symbol built for a newer processor could be the one all others get.
                 assert not weak, f"{path.name}: {weak[:3]}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64-static")),
+    reason="needs g++-aarch64-linux-gnu and qemu-user-static",
+)
+def test_cpp_tests_pass_on_arm(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", ROOT / "cpp_ext/arm.sh", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    for processor in ("cortex-a57", "max"):
+        for name in ("search", "layers", "native", "rows", "allocation"):
+            assert f"{processor}: test_{name} passed" in done.stdout
