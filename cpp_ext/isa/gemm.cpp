@@ -7,6 +7,8 @@
 #include "tiles.hpp"
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
 #endif
 
 namespace ossicle::OSSICLE_NS {
@@ -55,6 +57,11 @@ struct BF16 {
 
 struct I8 {
   typedef vi Acc;
+#if defined(__ARM_FEATURE_DOTPROD)
+  static constexpr std::int32_t kShift = 0;  // signed by signed: see step
+#else
+  static constexpr std::int32_t kShift = 128;  // what the weights carry, to be unsigned
+#endif
   static constexpr int kPack = 4;
   static constexpr int kBytes = 1;
   typedef std::int32_t X;
@@ -64,6 +71,10 @@ struct I8 {
 #if defined(__AVX512VNNI__)
     acc = reinterpret_cast<vi>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc), reinterpret_cast<__m512i>(four),
                                                    reinterpret_cast<__m512i>(alli(x))));
+#elif defined(__ARM_FEATURE_DOTPROD)
+    // Both factors are signed here: the weights without the 128 that they carry.
+    const int8x16_t own = reinterpret_cast<int8x16_t>(four ^ alli(static_cast<std::int32_t>(0x80808080u)));
+    acc = reinterpret_cast<vi>(vdotq_s32(reinterpret_cast<int32x4_t>(acc), own, reinterpret_cast<int8x16_t>(alli(x))));
 #else
     for (int i = 0; i < 4; ++i)
       acc += ((four >> (8 * i)) & 0xff) * alli(static_cast<std::int8_t>(static_cast<std::uint32_t>(x) >> (8 * i)));
@@ -129,14 +140,14 @@ template <class K, int F>
 void panel(const Job& j) {
   constexpr int NG = groups_for(F);
   std::int32_t offsets[F] = {};
-  if constexpr (K::kPack == 4)  // the weights carry + 128
+  if constexpr (K::kPack == 4 && I8::kShift != 0)
     for (int f = 0; f < F; ++f) {
       std::int32_t s = 0;
       for (std::int64_t t = 0; t < j.taps; ++t) {
         const std::int8_t* x = static_cast<const std::int8_t*>(j.rows[f * j.taps + t]);
         for (std::int64_t c = 0; c < j.width; ++c) s += x[c];
       }
-      offsets[f] = 128 * s;
+      offsets[f] = I8::kShift * s;
     }
   const std::int64_t groups = j.m.Mp / G, whole = groups / NG;
   const bool back = goes_back(j.m);

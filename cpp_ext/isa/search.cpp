@@ -43,6 +43,31 @@ OSSICLE_INLINE void dot_group(const std::uint8_t* codes, const std::int8_t* q, s
   for (int t = 0; t < Q; ++t)
     for (int j = 0; j < V; ++j) _mm512_storeu_si512(out[t] + 16 * j, acc[t][j]);
 }
+#elif defined(__ARM_FEATURE_DOTPROD)
+// Here both factors are signed: codes less 128, and then nothing is left to be taken off.
+template <int Q, int W>
+OSSICLE_INLINE void dot_group(const std::uint8_t* codes, const std::int8_t* q, std::int64_t stride,
+                              std::int64_t steps, const std::int32_t*, std::int32_t (*out)[W]) {
+  constexpr int V = W < 16 ? W / 4 : 4;  // vectors of four codes at a time
+  for (int n = 0; n < W; n += 4 * V) {
+    int32x4_t acc[Q][V];
+    for (int t = 0; t < Q; ++t)
+      for (int j = 0; j < V; ++j) acc[t][j] = vdupq_n_s32(0);
+    for (std::int64_t s = 0; s < steps; ++s) {
+      int8x16_t c[V];
+      for (int j = 0; j < V; ++j)
+        c[j] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(codes + s * 4 * W + 4 * n + 16 * j), vdupq_n_u8(128)));
+      for (int t = 0; t < Q; ++t) {
+        std::int32_t four;
+        __builtin_memcpy(&four, q + t * stride + 4 * s, 4);
+        const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        for (int j = 0; j < V; ++j) acc[t][j] = vdotq_s32(acc[t][j], c[j], x);
+      }
+    }
+    for (int t = 0; t < Q; ++t)
+      for (int j = 0; j < V; ++j) vst1q_s32(out[t] + n + 4 * j, acc[t][j]);
+  }
+}
 #else
 template <int Q, int W>
 OSSICLE_INLINE void dot_group(const std::uint8_t* codes, const std::int8_t* q, std::int64_t stride,
