@@ -3,10 +3,8 @@
     python -m ossicle.kernels.aot --arch 87 --out cubins
 
 writes one cubin a kernel and a ``manifest.json`` with what a launcher needs: the name of the
-function, warps,
-shared bytes, and the arguments in order. One process serves one architecture. A kernel that needs
-the stack
-or more shared memory than the architecture has is refused.
+function, warps, shared bytes, and the arguments in order. One process serves one architecture. A
+kernel that needs the stack or more shared memory than the architecture has is refused.
 """
 
 from __future__ import annotations

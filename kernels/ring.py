@@ -1,8 +1,7 @@
 """A ring of samples between one producer and one consumer, for the seam to an audio callback.
 
 Neither side blocks or takes a lock on the compiled path; on the plain one the interpreter's own
-lock orders
-the two. A full ring refuses the newest samples and counts them.
+lock orders the two. A full ring refuses the newest samples and counts them.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ that the ahead-of-time gate holds to those limits (and to no spilled register), 
 ``python -m benchmarks.gpu`` on a device is what would confirm or correct them.
 
 Shared memory limits are the vendor's per program: 163 KB on sm_80 and sm_87, 227 KB on sm_90 and
-later
-data-centre parts; sm_110 is held to the same 227 KB.
+later data-centre parts; sm_110 is held to the same 227 KB.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Attention of new tokens to a ring of past ones, and to a fixed memory.
 
 Each stream has its own position; nothing is rebuilt between steps: no masks, no tables, no
-concatenation.
-Keys are stored turned by their position. A step may bring several tokens: token ``t`` sees the
-``window - 1``
-tokens before it and itself, so the ring holds ``window + T - 1``; fewer would overwrite what ``t =
-0`` sees.
+concatenation. Keys are stored turned by their position. A step may bring several tokens: token
+``t`` sees the ``window - 1`` tokens before it and itself, so the ring holds ``window + T - 1``;
+fewer would overwrite what ``t = 0`` sees.
 """
 
 from __future__ import annotations

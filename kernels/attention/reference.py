@@ -12,8 +12,7 @@ def rotate(x: F64, position: NDArray[np.int64], base: float, interleaved: bool =
     """``x`` ``[..., T, H, W]`` turned by its positions ``[..., T]`` (Su et al. 2021).
 
     Pair ``i`` of ``W / 2`` turns by ``position * base^(-2 i / W)``; pairs are ``(i, i + W / 2)``,
-    or
-    ``(2 i, 2 i + 1)`` if interleaved.
+    or ``(2 i, 2 i + 1)`` if interleaved.
     """
     W = x.shape[-1]
     angle = position[..., None, None] * base ** (-2.0 * np.arange(W // 2) / W)

@@ -1,8 +1,7 @@
 """Windowed attention of new tokens to a ring on the GPU: one launch writes the ring, one reads it.
 
 Angles are reduced to a fraction of a turn in fp64 and then evaluated by polynomials: late positions
-keep
-their precision, and nothing needs the stack.
+keep their precision, and nothing needs the stack.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls

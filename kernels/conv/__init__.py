@@ -1,11 +1,9 @@
 """Streaming convolution: packed weights, a ring of past inputs, one to eight new frames a step.
 
 Arrays are channels last, ``[B, T, C]``: the frames of a step are then rows of a small matrix
-product, for
-any number of streams at once. A transposed convolution of stride ``s`` is an ordinary one that
-makes ``s``
-outputs of each input. Sources: the causal padding of EnCodec (Defossez et al. 2022); rings as in
-Cauchy.
+product, for any number of streams at once. A transposed convolution of stride ``s`` is an ordinary
+one that makes ``s`` outputs of each input. Sources: the causal padding of EnCodec (Defossez et al.
+2022); cached convolutions (Caillon and Esling 2022).
 """
 
 from __future__ import annotations
@@ -203,10 +201,8 @@ def step(
 ) -> NDArray[np.float32]:
     """The outputs ``[B, T * up / stride, C_out]`` of new frames ``[B, T, C_in]``.
 
-    The state moves on in place.
-    On the compiled and numba paths a result does not depend, to the bit, on how the signal was cut
-    or on
-    which streams were stepped together.
+    The state moves on in place. On the compiled and numba paths a result does not depend, to the
+    bit, on how the signal was cut or on which streams were stepped together.
 
     Raises:
         ShapeError, DtypeError, LayoutError: an array does not fit, or T is no multiple of the

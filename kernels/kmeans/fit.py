@@ -1,8 +1,7 @@
 """Lloyd's algorithm and mini-batch k-means (Sculley 2010, algorithm 1), rows read in runs.
 
 Nothing here holds more than ``rows_at_once`` rows besides the centroids, so that a memory-mapped
-file of
-millions of rows, or a function that makes runs of rows, is fitted as well as an array.
+file of millions of rows, or a function that makes runs of rows, is fitted as well as an array.
 """
 
 from __future__ import annotations
@@ -46,8 +45,7 @@ def fit(
 
     Args:
         x: ``[T, D]``, which may be a ``numpy.memmap``, or a function that starts a new pass over
-            runs
-            of rows ``[any, D]``. There must be at least ``n`` rows.
+            runs of rows ``[any, D]``. There must be at least ``n`` rows.
         n: number of centroids.
         passes: over all rows at most.
         mini_batch: rows a step; ``None`` moves the centroids once a pass, from all rows (Lloyd).

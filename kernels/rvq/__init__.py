@@ -1,8 +1,8 @@
 """Residual vector quantisation: vectors to codes and back.
 
 ``encode`` names, for each vector, the nearest row of the first book, then of the second book for
-what is
-left over, and so on. Its codes equal those of :mod:`ossicle.kernels.rvq.reference` on every path.
+what is left over, and so on. Its codes equal those of :mod:`ossicle.kernels.rvq.reference` on every
+path.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Search without the compiled part: fp32 first pass (BLAS or numba), exact fp64 decision.
 
 The scheme and the bound are those of ``cpp_ext/isa/search.cpp``: rows are centred on the book's
-mean, the
-first pass is off by at most ``B``, so the best code scores at most ``2 B`` above the first pass's
-best.
+mean, the first pass is off by at most ``B``, so the best code scores at most ``2 B`` above the
+first pass's best.
 """
 
 from __future__ import annotations

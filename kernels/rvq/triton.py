@@ -1,8 +1,7 @@
 """Residual vector quantisation on the GPU: all layers of a tile of vectors in one launch.
 
 The first pass and the decision are fp32, so codes equal the fp64 reference wherever the best two
-rows differ
-by more than fp32 rounding; ties go to the lower index.
+rows differ by more than fp32 rounding; ties go to the lower index.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls

@@ -62,8 +62,7 @@ def step(
         x: the sample that the model saw.
         model: what it said of it (with its condition).
         unconditional: what it said without; the two are mixed as ``u + guidance * (model - u)``
-            inside
-            the same combination.
+            inside the same combination.
         guidance: 1 takes ``model`` alone.
         noise: standard normal, for calls that use it.
         out: caller's array; not ``x``.

@@ -9,8 +9,7 @@ A *call* is one evaluation of the model. Its weights are rows over six columns:
     noise  fresh standard noise
 
 and give the next sample, what is kept, and what is set aside. Nothing else is computed while
-sampling, so a
-whole run can be captured in a CUDA graph.
+sampling, so a whole run can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -111,9 +110,9 @@ def plan(
 
     Args:
         solver: ``"ddim"`` (Song et al. 2020), ``"dpmpp_2m"`` (Lu et al. 2022, algorithm 2),
-            ``"unipc"``
-            (Zhao et al. 2023, order 2, B2), ``"heun"`` (Karras et al. 2022, algorithm 1, no churn),
-            ``"euler"`` (rectified flow), ``"lcm"`` (Luo et al. 2023, multistep consistency).
+            ``"unipc"`` (Zhao et al. 2023, order 2, B2), ``"heun"`` (Karras et al. 2022, algorithm
+            1, no churn), ``"euler"`` (rectified flow), ``"lcm"`` (Luo et al. 2023, multistep
+            consistency).
         schedule: nodes from noise to data.
         predicts: what the model says: noise, data, v, or flow (noise minus data).
         eta: share of fresh noise, DDIM only.
