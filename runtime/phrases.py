@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _FILLER = (
     "a an the of to in on at is are was be being some any sound sounds noise noises audio please "
-    "hear hearing me my i want only just that this there it its from by s and with while as"
+    "hear hearing me my i want only just that this there it its from by s and with while as "
+    "loud quiet nearby background distance"
 )
 STOP_WORDS = frozenset(_FILLER.split())
 _ENDINGS = ("ings", "ing", "ers", "er", "ies", "es", "ed", "s")

@@ -8,8 +8,9 @@ The language is small::
                                 "everything but", "all but", "minus", or a leading "-"
     music without drums         what is named first, less what is named after
 
-Each name is looked up by a small linear model that came with the bundle. What it does not know is
-refused with the nearest names it does know: a guess would play the wrong sound.
+Each name is looked up among the phrases that came with the bundle, then by a small linear model of
+theirs. What neither knows is refused with the nearest known names: a guess would play the wrong
+sound.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class QueryBook:
         self._weight, self._bias = weight, bias
         self._cache: OrderedDict[str, Query] = OrderedDict()
         self._embed = embed
+        self._exact = {tuple(words_of(p)): i for i, names in enumerate(phrases) for p in names}
         self._known: NDArray[np.float32] | None = None
 
     @classmethod
@@ -190,6 +192,9 @@ class QueryBook:
         return Query(text, left, unwanted, least)
 
     def _lookup(self, name: str) -> tuple[tuple[str, ...], float]:
+        exact = self._exact.get(tuple(words_of(name)))
+        if exact is not None:
+            return self._intents[exact], 1.0
         scores = self._scores(name)
         best = int(scores.argmax())
         if scores[best] >= LEAST:

@@ -36,6 +36,10 @@ def book(separator: Model) -> QueryBook:
         ("ambulance", {"siren"}),
         ("rain, sea waves and a dog", {"rain", "sea_waves", "dog_bark"}),
         ("guitar + piano", {"guitar", "piano"}),
+        ("loud noise in the background", {"noise"}),
+        ("background noise", {"noise"}),
+        ("winds", {"winds"}),
+        ("door bell", {"doorbell"}),
     ],
 )
 def test_wordings_are_understood(book: QueryBook, text: str, wanted: set[str]) -> None:
@@ -68,7 +72,8 @@ def test_positive_less_negative(book: QueryBook) -> None:
 @pytest.mark.parametrize(
     "text",
     ["elephants", "собака", "犬", "quantum physics", "!!!", "12345", "glass breaking",
-     "church bells", "door slam", "washing machine", "sewing machine"],
+     "church bells", "door slam", "washing machine", "sewing machine", "door", "knock on the door",
+     "keyboard typing", "the wind", "loud thunder", "a truck", "running", "boiling water"],
 )  # fmt: skip
 def test_what_is_unknown_is_refused_with_what_is_near(book: QueryBook, text: str) -> None:
     with pytest.raises(QueryError, match="nearest are") as caught:
