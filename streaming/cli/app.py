@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ossicle.streaming.cli import caption, files, models, serving, tools
+from ossicle.streaming.cli import caption, files, models, separation, serving, tools
 from ossicle.streaming.cli.output import EXIT_CODES, errors_as_exits
 
 HELP = """Live captions, low-bitrate audio, separation and enhancement, streamed.
@@ -44,7 +44,7 @@ def top(
     """Read the options that come before any command."""
 
 
-for group in (caption, files, serving, models, tools):
+for group in (caption, files, separation, serving, models, tools):
     group.register(app)
 
 

@@ -77,7 +77,7 @@ def separate_file(
     places = [dst] if isinstance(dst, str | os.PathLike) else list(dst)
     if len(places) != len(queries):
         raise AudioError(
-            f"{len(queries)} queries but {len(places)} files to write; give one for each"
+            f"{len(queries)} queries, but files to write: {len(places)}; give one for each"
         )
     book = QueryBook.of(runner.bundle, sentence_encoder(encoder)) if encoder else None
     task = SeparateTask(
@@ -154,11 +154,22 @@ def _run(
                 progress(made / rate, total)
         if plot is not None:
             plot_spectrograms(plot, job.kept, ["input", *names], rate)
-        loud = max(job.power[0], 1e-12)
         return SeparationSummary(
             runner.name, tuple(names), job.taken / rate, rate, channels,
-            tuple(round(10 * float(np.log10(max(p, 1e-12) / loud)), 2) for p in job.power[1:]),
+            level_db(job.power[1:], job.power[0]),
         )  # fmt: skip
+
+
+def power(samples: Samples) -> float:
+    """Sum of the squares of what is finite in ``samples``."""
+    finite = np.nan_to_num(samples.astype(np.float64), posinf=0.0, neginf=0.0)
+    return float(np.square(finite).sum())
+
+
+def level_db(tracks: Sequence[float], heard: float) -> tuple[float, ...]:
+    """Level of each track's power against that of what was ``heard``, in dB."""
+    whole = max(heard, 1e-12)
+    return tuple(round(10 * float(np.log10(max(p, 1e-12) / whole)), 2) + 0.0 for p in tracks)
 
 
 class _Channel:
@@ -253,8 +264,7 @@ class _Job:
                 self._note(slot + 1, samples, kept)
 
     def _note(self, which: int, samples: Samples, kept: list[list[Samples]]) -> None:
-        finite = np.nan_to_num(samples.astype(np.float64), posinf=0.0, neginf=0.0)
-        self.power[which] += float(np.square(finite).sum())
+        self.power[which] += power(samples)
         room = self.keep - sum(part.shape[1] for part in kept[which])
         if room > 0:
             kept[which].append(samples.mean(axis=0, keepdims=True)[:, :room])
