@@ -118,7 +118,8 @@ class Pool:
         return self.samples[at : at + length].astype(np.float32) / 32768.0
 
 
-def _pool(pieces: list[Audio], rng: np.random.Generator, length: int) -> Pool:
+def pool_of(pieces: list[Audio], rng: np.random.Generator, length: int) -> Pool:
+    """``pieces`` in a row in random order, all about as loud, with short pauses between."""
     order = rng.permutation(len(pieces))
     row: list[Audio] = []
     for index in order:
@@ -187,8 +188,8 @@ class Pools:
             elif label == "noise":
                 pieces = [coloured_noise(rng, 6 * RATE_HZ) for _ in range(alarms)]
             else:
-                pieces = [p for path in paths for p in _varied(read(path), speeds)]
-            self.by_label[label] = _pool(pieces, rng, length)
+                pieces = [p for path in paths for p in varied(read(path), speeds)]
+            self.by_label[label] = pool_of(pieces, rng, length)
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
             for label, pool in self.by_label.items():
@@ -226,7 +227,8 @@ def _cached(place: Path) -> dict[str, Pool]:
     }
 
 
-def _varied(piece: Audio, speeds: tuple[float, ...]) -> Iterator[Audio]:
+def varied(piece: Audio, speeds: tuple[float, ...]) -> Iterator[Audio]:
+    """``piece`` at every tape speed."""
     for speed in speeds:
         if speed == 1.0:
             yield piece

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ossicle.export.recipes.separator_data import GROUPS, LABELS, MUSIC, RATE_HZ, Pools
 from ossicle.runtime.scene.alarms import ALARMS
@@ -20,6 +21,7 @@ from ossicle.runtime.scene.labels import ENVIRONMENT as ESC
 
 TAPS = 6_400  # of a room
 SOURCE_RMS = 0.1
+_PLACE = {label: place for place, label in enumerate(LABELS)}
 
 
 @dataclass(frozen=True)
@@ -107,27 +109,34 @@ class Scenes:
     shelf: Shelf
     queries: int = 2
     speech_share: float = 0.55  # of mixtures with somebody speaking
+    further: float = 0.0  # share of speech from the pool of further speech
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:
         """``size`` mixtures with a query for someone there, then for someone else or no one."""
         casts = [self._cast(rng) for _ in range(size)]
         rows = [(b, label) for b, cast in enumerate(casts) for label in cast]
         levels = [_level(rng, label, k) for cast in casts for k, label in enumerate(cast)]
-        wet = self.shelf.take([label for _, label in rows], rng)
+        wet = self.shelf.take([self._source(rng, label) for _, label in rows], rng)
         wet = wet * torch.tensor(levels, dtype=torch.float32)[:, None]
         query = torch.from_numpy(np.stack([self._queries(rng, cast) for cast in casts]))
         place = torch.tensor([b for b, _ in rows])
-        named = torch.tensor([LABELS.index(label) for _, label in rows])
+        named = torch.tensor([_PLACE.get(label, len(LABELS)) for _, label in rows])
         mixture = torch.zeros(size, wet.shape[1]).index_add_(0, place, wet)
         target = torch.zeros(size, self.queries, wet.shape[1])
+        wanted = functional.pad(query, (0, 1))  # what has no name is never asked for
         for q in range(self.queries):
-            asked = torch.nonzero(query[place, q, named])[:, 0]
+            asked = torch.nonzero(wanted[place, q, named])[:, 0]
             target[:, q].index_add_(0, place[asked], wet[asked])
         loud = 10 ** (rng.uniform(-30, 10, size) / 20)
         scale = torch.tensor(loud, dtype=torch.float32)
         scale = torch.minimum(scale, 0.99 / (mixture.abs().amax(-1) + 1e-6))
         hiss = torch.randn(mixture.shape) * 2e-5
         return Batch(mixture * scale[:, None] + hiss, query, target * scale[:, None, None])
+
+    def _source(self, rng: np.random.Generator, label: str) -> str:
+        """The pool that ``label`` is drawn from."""
+        more = label == "speech" and self.further and rng.random() < self.further
+        return "+speech" if more else label
 
     def _cast(self, rng: np.random.Generator) -> list[str]:
         count = int(rng.choice([1, 2, 3], p=[0.06, 0.68, 0.26]))

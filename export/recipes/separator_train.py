@@ -25,6 +25,7 @@ from ossicle.export.recipes.common.muon import Muon
 from ossicle.export.recipes.separator_data import LABELS, Pools
 from ossicle.export.recipes.separator_loss import loss_of, validate
 from ossicle.export.recipes.separator_scenes import Batch, Scenes, Shelf
+from ossicle.export.recipes.separator_spoken import Spoken, add_further
 from ossicle.export.recipes.separator_teacher import Teacher
 
 VARIANTS = {
@@ -158,12 +159,23 @@ def train(
     reuse: float = 0.7,
     fuse: bool = False,
     teacher: Teacher | None = None,
+    spoken: float = 0.0,
+    more: Path | None = None,
 ) -> Training:
-    """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``."""
+    """Train for ``minutes`` (or ``steps``) and return the run; resumes from ``out``.
+
+    In a share ``spoken`` of the steps speech alone is asked for; ``more`` is a folder of further
+    audio for them (:mod:`separator_spoken`), an eighth of speech included.
+    """
     run = Training(config, out, seed, device)
     run.load()
-    shelf = Shelf(Pools(data, seed=seed, cache=cache, alarms=alarms), reuse)
-    scenes = Scenes(shelf, speech_share=speech)
+    pools = Pools(data, seed=seed, cache=cache, alarms=alarms)
+    if more is not None:
+        add_further(pools, more, (0.87, 1.0, 1.14), seed)
+    shelf = Shelf(pools, reuse)
+    further = 0.12 if "+speech" in pools.by_label else 0.0
+    scenes = Scenes(shelf, speech_share=speech, further=further)
+    alone = Spoken(shelf, further=further)
     aside = Pools(data, held_out=True, seed=seed, speeds=(1.0,), alarms=max(1, alarms // 3))
     rng = np.random.default_rng([seed, run.step])
     if run.step == 0:
@@ -179,7 +191,8 @@ def train(
     stopped = _stop_on_signal()
     while not stopped and run.spent_s < 60 * minutes and (steps is None or run.step < steps):
         done = run.spent_s / (60 * minutes)
-        batch = scenes.batch(rng, size)
+        turn = int((run.step + 1) * spoken) > int(run.step * spoken)
+        batch = alone.batch(rng, size * 3 // 2) if turn else scenes.batch(rng, size)
         if teacher is not None:
             batch = teacher.blend(batch)
         parts = run.advance(batch, rate_at(done, peak), done)
@@ -243,6 +256,8 @@ def main() -> None:
     parser.add_argument("--fuse", action="store_true", help="compile (needs a C++ compiler)")
     parser.add_argument("--teacher", type=Path, help="a bundle of GTCRN or DTLN, for speech")
     parser.add_argument("--share", type=float, default=0.3, help="the teacher's, of such answers")
+    parser.add_argument("--spoken", type=float, default=0.0, help="share of steps for speech alone")
+    parser.add_argument("--more", type=Path, help="a folder of further audio for those steps")
     given = parser.parse_args()
     config = VARIANTS[given.variant]
     if given.trunk or given.head:
@@ -251,6 +266,7 @@ def main() -> None:
     train(given.data, given.out, config, minutes=given.minutes, size=given.size, peak=given.peak,
           seed=given.seed, steps=given.steps, device=given.device, cache=given.cache,
           begin=given.begin, speech=given.speech, reuse=given.reuse, fuse=given.fuse,
+          spoken=given.spoken, more=given.more,
           teacher=Teacher(given.teacher, given.share) if given.teacher else None)  # fmt: skip
 
 
