@@ -26,7 +26,7 @@ from ossicle.export.recipes import separator_train
 from ossicle.export.recipes.separator_bundle import export
 from ossicle.export.recipes.separator_card import joined, plot_curve, write_card
 from ossicle.export.recipes.separator_query import QueryWeights, train_queries
-from ossicle.export.recipes.tagger_card import credits_of
+from ossicle.export.recipes.tagger_card import credits_of, gathered
 from ossicle.runtime.bundle import Bundle
 
 
@@ -79,6 +79,7 @@ def _card_command(arguments: Sequence[str]) -> None:
                         help="checkpoints of runs that followed each other")  # fmt: skip
     parser.add_argument("--to", type=Path, required=True, help="the bundle's folder")
     parser.add_argument("--data", type=Path, help="a folder of audio, for its credits")
+    parser.add_argument("--more", type=Path, help="MANIFEST.tsv of the further recordings")
     parser.add_argument("--curve", type=Path, help="where to plot the scores over time")
     parser.add_argument(
         "--text", default="", help="minutes, hardware and what else there is to say"
@@ -88,7 +89,8 @@ def _card_command(arguments: Sequence[str]) -> None:
     history = joined([history_of(source) for source in given.sources])
     results = json.loads(given.results.read_text())["results"] if given.results else None
     credited = credits_of(given.data, (1, 2, 3)) if given.data else None
-    write_card(given.to, {"text": given.text, "history": history}, results, credited)
+    more = gathered(given.more) if given.more else ()
+    write_card(given.to, {"text": given.text, "history": history}, results, credited, more)
     if given.curve:
         plot_curve(history, given.curve)
 

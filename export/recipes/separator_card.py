@@ -23,11 +23,18 @@ _DATA = """\
 | 54 room impulse responses of the Web Audio samples | Apache-2.0 |
 | AudioCaps captions, text only, for the query encoder | MIT |
 | alarms and background noise | synthesised |
-
+{more}
 Mixtures are drawn while training: 1-3 sources and background noise, tape speeds .87, 1, 1.14, rooms
 (recorded and synthetic) and coloured microphones on a third, -30 to +10 dB, queries for what is
 there, for groups, for several at once, and for what is absent. Never trained on: every tenth
 utterance, the keyword "snowboy", ESC-10 fold 4, one song, a seventh of the loops.
+"""
+_MORE = """\
+| clean speech, music and sounds that no query names, {count:,} recordings | free licences of \
+{places} public repositories (`CREDITS.tsv`) |
+
+Some of those licences are CC BY-SA or GPL; nothing of a recording is in the bundle, and whoever
+reads them more strictly can train without.
 """
 _USE = """\
 ## Use and limits
@@ -40,8 +47,19 @@ safety device. The latency is that of the algorithm; sound cards add theirs.
 """
 
 
-def card(manifest: Manifest, training: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """Markdown of the card; ``results`` are those of the separation benchmark, or empty."""
+Credit = tuple[str, str, int]  # repository, licence, number of recordings
+
+
+def card(
+    manifest: Manifest,
+    training: Mapping[str, Any],
+    results: Mapping[str, Any],
+    more: Sequence[Credit] = (),
+) -> str:
+    """Markdown of the card; ``results`` are those of the separation benchmark, or empty.
+
+    ``more`` are the repositories that further recordings came from.
+    """
     ms = 1000 / manifest.sample_rate_hz
     about = manifest.extra["architecture"]
     lines = [
@@ -65,12 +83,16 @@ def card(manifest: Manifest, training: Mapping[str, Any], results: Mapping[str, 
         ),
         "",
         *training_lines(training),
-        *_DATA.splitlines(),
+        *_DATA.format(more=_more(more)).splitlines(),
         "",
         *(figures(manifest.name, results) if results else []),
         *_USE.splitlines(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _more(more: Sequence[Credit]) -> str:
+    return _MORE.format(count=sum(n for _, _, n in more), places=len(more)) if more else ""
 
 
 def training_lines(training: Mapping[str, Any]) -> list[str]:
@@ -225,6 +247,7 @@ def write_card(
     training: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
     credited: bytes | None = None,
+    more: Sequence[Credit] = (),
 ) -> Bundle:
     """Put card, figures and credits into the bundle at ``place``; nothing else changes."""
     bundle = Bundle.open(place)
@@ -232,7 +255,10 @@ def write_card(
     files = {name: bundle.read(name) for name in manifest.files}
     if credited is not None:
         files["ATTRIBUTION.tsv"] = credited
-    files["README.md"] = card(manifest, training, results or {}).encode()
+    if more:
+        lines = ["repository\tlicence\trecordings", *(f"{a}\t{b}\t{n}" for a, b, n in more)]
+        files["CREDITS.tsv"] = ("\n".join(lines) + "\n").encode()
+    files["README.md"] = card(manifest, training, results or {}, more).encode()
     found: Sequence[Metric] = metrics(manifest.name, results) if results else manifest.metrics
     manifest = msgspec.structs.replace(manifest, metrics=tuple(found))
     return write_bundle(place, manifest, files)

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.export.recipes.separator_data import (
-    ALARMS,
-    ESC,
     LABELS,
     MUSIC,
     RATE_HZ,
@@ -26,6 +24,8 @@ from ossicle.export.recipes.separator_data import (
     varied,
 )
 from ossicle.export.recipes.separator_scenes import Scenes
+from ossicle.runtime.scene.alarms import ALARMS
+from ossicle.runtime.scene.labels import ENVIRONMENT as ESC
 
 FURTHER = {
     "+speech": ("speech",),
