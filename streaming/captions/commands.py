@@ -80,7 +80,7 @@ def caption_file(
     form = caption_format(None if to_pipe else out, format, chosen.lang)
     chunks = read_audio(source, rate_hz, channels, stdin or sys.stdin.buffer)
     target: Any = (stdout or sys.stdout.buffer) if to_pipe else out
-    sink = file_sink(form, target)
+    sink = file_sink(form, target, whole=str(source) != "-")
     return check_written(caption_stream(chunks, {form: sink}, bundle, chosen, "wait", see))
 
 

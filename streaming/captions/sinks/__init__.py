@@ -20,8 +20,10 @@ FORMATS = ("jsonl", "vtt", "srt", "ttml", "scc")
 LIVE = "hls"  # a folder of segments with a playlist
 
 
-def file_sink(format: str, target: Target) -> Sink:
+def file_sink(format: str, target: Target, whole: bool = False) -> Sink:
     """Return the sink that writes ``format`` to a path or an open binary stream; hls to a folder.
+
+    ``whole``: the source is a recording, so hls keeps every segment, not the last two minutes.
 
     Raises:
         CaptionError: no such format, or a file that cannot be written.
@@ -32,7 +34,7 @@ def file_sink(format: str, target: Target) -> Sink:
     if format == LIVE:
         if not isinstance(target, str | Path):
             raise CaptionError("hls is a folder of segments and no stream; name one with --out")
-        return HlsSegments(target)
+        return HlsSegments(target, window=0) if whole else HlsSegments(target)
     if format not in makers:
         raise CaptionError(f"caption format {format!r}; one of {', '.join(FORMATS)}, hls expected")
     return makers[format](target)

@@ -51,6 +51,7 @@ class HlsSegments:
         self._finals = Finals()
         self._shots: list[Shot] = []
         self._first = self._next = 0  # the first segment, and the first that is not out yet
+        self._seen_ms = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,16 +60,16 @@ class HlsSegments:
     def put(self, cue: Cue) -> None:
         """Take one line; publish the segments that are due."""
         self._shots += self._finals.put(cue)
-        seen_ms = cue.audio_seen_sample * 1000 // cue.sample_rate_hz
+        self._seen_ms = cue.audio_seen_sample * 1000 // cue.sample_rate_hz
         if self._next == 0:  # a feed need not begin at zero
-            first = (seen_ms - self.delay_ms) // self.target_ms - 1
+            first = (self._seen_ms - self.delay_ms) // self.target_ms - 1
             self._first = self._next = max(0, first)
-        self._publish(seen_ms - self.delay_ms, False)
+        self._publish(self._seen_ms - self.delay_ms, False)
 
     def close(self) -> None:
-        """Publish what is left and end the playlist."""
+        """Publish what is left, to the end of the audio, and end the playlist."""
         self._shots += self._finals.close()
-        last = max((s.start_ms for s in self._shots), default=self._next * self.target_ms)
+        last = max([self._seen_ms - 1, *(s.start_ms for s in self._shots)])
         self._publish(last + self.target_ms, True)
 
     def _publish(self, until_ms: int, ended: bool) -> None:

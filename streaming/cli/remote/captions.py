@@ -35,8 +35,8 @@ def caption_remote(
 
     form = caption_format(None if out == "-" else out, format or None, options.lang)
     chunks = read_audio(source, rate_hz or None, channels, sys.stdin.buffer)
-    sinks = Outlets({form: file_sink(form, sys.stdout.buffer if out == "-" else out)},
-                    when_full="wait")  # fmt: skip
+    sink = file_sink(form, sys.stdout.buffer if out == "-" else out, whole=source != "-")
+    sinks = Outlets({form: sink}, when_full="wait")
     asked = {
         "min_score": options.min_score,
         "labels": options.labels,

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from ossicle.runtime.audio import AudioFormat, Chunk
@@ -213,6 +214,25 @@ def test_a_pipe_becomes_a_live_playlist_that_ends(
     assert "[dog barks]" in told
     with pytest.raises(CaptionError, match="--out"):
         caption_file(wav, "-", "hls", bundle=tone_bundle, stdout=io.BytesIO())
+
+
+def test_a_recording_keeps_all_its_segments_to_its_end(
+    make_tones: Tones, tone_bundle: Bundle, tmp_path: Path
+) -> None:
+    """A pipe may run for days and keeps two minutes; a recording is watched from its start."""
+    samples = make_tones([("dog_bark", 1.0, 1.4)], 153.0)
+    soundfile.write(tmp_path / "long.wav", samples[0], RATE)
+    caption_file(tmp_path / "long.wav", tmp_path / "whole", "hls", bundle=tone_bundle)
+    pcm = np.round(samples[0] * 32767).astype("<i2").tobytes()
+    caption_file("-", tmp_path / "live", "hls", bundle=tone_bundle, rate_hz=RATE,
+                 stdin=io.BytesIO(pcm))  # fmt: skip
+    whole, live = (
+        [n for n in (tmp_path / f / "captions.m3u8").read_text().split() if n.endswith(".vtt")]
+        for f in ("whole", "live")
+    )
+    assert len(whole) == 26  # 153 s in sixes
+    assert "[dog barks]" in (tmp_path / "whole" / whole[0]).read_text()
+    assert live == whole[-20:]
 
 
 def test_a_pipe_becomes_captions_on_a_pipe(make_tones: Tones, tone_bundle: Bundle) -> None:
