@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,7 +41,7 @@ from ossicle.runtime.scene.strange import invent
 MEL_HOP: Final = 160  # samples
 LONGEST: Final = 10 * RATE_HZ  # samples of a sound
 UNKNOWN: Final = "unknown"
-ODD: Final = "odd"
+ODD: Final = "odd"  # may be speech or music
 BED: Final = "bed"
 COMPOSED: Final = "composed"
 INVENTED: Final = "invented"
@@ -62,7 +62,7 @@ COUNTS: Final = {
 class Item:
     """One sound alone: log-mel [T, 64], where it sounds in 10 ms frames, and its RMS there."""
 
-    label: str  # of LABELS, or UNKNOWN, or ODD (may be speech or music, nothing else), or BED
+    label: str  # of LABELS, or UNKNOWN, or BED, or ODD and, after a colon, what else it may be
     mel: NDArray[np.float16]
     bursts: tuple[Interval, ...]
     rms: float
@@ -168,18 +168,29 @@ def recordings(
     return [item for item in out if item is not None]
 
 
-def gather(rng: Rng, lib: Library, paths: Sequence[Path], screened: frozenset[str]) -> list[Item]:
+def gather(
+    rng: Rng, lib: Library, paths: Sequence[Path], screened: Mapping[str, str]
+) -> list[Item]:
     """Recordings at ``paths``: music, speech, and in other folders what has no name here.
 
-    ``screened`` names those of the last that a teacher took for one of the classes.
+    ``screened`` names those of the last that a teacher took for one of the classes, and which
+    they may be, with commas; they are left out where that is empty.
     """
     out: list[Item] = []
     for path in paths:
         kind = path.parent.name
         label = kind if kind in ("music", "speech") else ODD
+        if label == ODD and (maybe := screened.get(path.name)):
+            label = f"{ODD}:{maybe}"
         if path.exists() and not (label == ODD and path.name in screened):
             out += recordings(rng, lib, label, path, 6 if label == "music" else 1)
     return out
+
+
+def read_screened(path: Path) -> dict[str, str]:
+    """File names of :mod:`tagger_screen`'s list, each with the labels it may be."""
+    lines = path.read_text().splitlines()
+    return {name: maybe for name, _, maybe in (line.partition("\t") for line in lines)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -199,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lib = load_library(asked.data, asked.folds)
     more = sorted(asked.more.rglob("*.flac")) if asked.more else []
     order = np.random.default_rng(asked.seed).permutation(len(more)).tolist()
-    meant = frozenset(asked.screened.read_text().split("\n")) if asked.screened else frozenset()
+    meant = read_screened(asked.screened) if asked.screened else {}
     for part in range(asked.parts):
         path = asked.out / f"{asked.name}{part:03d}.npz"
         if path.exists():

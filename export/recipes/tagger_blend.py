@@ -8,7 +8,7 @@ the model lately mistook them for one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +65,8 @@ def load_bank(paths: Iterable[Path], old: Bank | None = None) -> Bank:
     items: dict[str, list[Item]] = {}
     for path in paths:
         for item in read(path):
-            items.setdefault(UNKNOWN if item.label == ODD else item.label, []).append(item)
+            kind = UNKNOWN if item.label.startswith(ODD) else item.label
+            items.setdefault(kind, []).append(item)
     plain: tuple[str, ...] = ("music", "speech", UNKNOWN)
     doubt: dict[str, NDArray[np.float64]] = {
         name: np.full(len(items[name]), 0.3) for name in plain if name in items
@@ -121,6 +122,8 @@ def mixed(rng: Rng, bank: Bank, wanted: list[tuple[str, float]], kind: str) -> B
     for label, snr_db in wanted:
         number = bank.draw(rng, label)
         item = bank.items[label][number]
+        if label not in ALARMS and rng.random() < 0.3:
+            item = stretched(item, float(rng.uniform(0.8, 1.25)))
         if label in bank.doubt:
             made_of.append((label, number))
         at, skip = _place(rng, item, kind, label)
@@ -149,6 +152,14 @@ def _place(rng: Rng, item: Item, kind: str, label: str) -> tuple[int, int]:
         at = int(rng.integers(0, max(1, FRAMES - min(size, FRAMES // 3))))
     skip = int(rng.integers(0, max(1, size // 2))) if rng.random() < 0.25 else 0
     return at, skip
+
+
+def stretched(item: Item, factor: float) -> Item:
+    """``item`` at ``factor`` times its length, its pitch as it was."""
+    size = max(1, round(len(item.mel) * factor))
+    at = np.minimum((np.arange(size) / factor).astype(int), len(item.mel) - 1)
+    spans = [(round(a * factor), min(round(b * factor), size)) for a, b in item.bursts]
+    return replace(item, mel=item.mel[at], bursts=tuple((a, b) for a, b in spans if b > a))
 
 
 def _power(rng: Rng, item: Item, frames: int, at: int, skip: int = 0) -> Floats:
@@ -183,16 +194,19 @@ def _truth(
 ) -> NDArray[np.uint8]:
     """Truth [T / 4, classes]: every burst from its first audible frame to its last.
 
-    :data:`UNSURE` where nobody knows: whether an odd sound is speech or music.
+    :data:`UNSURE` where nobody knows: whether an odd sound is speech or music, or what else its
+    label says it may be.
     """
     count = FRAMES // 4
     out = np.zeros((count, len(LABELS)), np.uint8)
-    unsure = np.zeros(count, bool)
+    unsure = np.zeros(out.shape, bool)
     whole = total.reshape(count, 4, MELS).mean(axis=1)
     for k, (label, spans) in enumerate(placed, start=1):
-        if label == ODD:
+        if label.startswith(ODD):
+            maybe = ["speech", "music", *label[len(ODD) + 1 :].split(",")]
+            which = [LABELS.index(name) for name in maybe if name]
             for a, b in spans:
-                unsure[a // 4 : -(-b // 4)] = True
+                unsure[a // 4 : -(-b // 4), which] = True
         if label not in LABELS or not spans:
             continue
         own = stack[k].reshape(count, 4, MELS).mean(axis=1)
@@ -204,8 +218,7 @@ def _truth(
                 parts.append((max(a, int(frames[0]) * 4), min(b, int(frames[-1]) * 4 + 4)))
         for a, b in bridge(parts, round(BRIDGE_S.get(label, 0.5) * 100)):
             out[(a + 2) // 4 : (b + 2) // 4, LABELS.index(label)] = 1
-    for k in (LABELS.index("speech"), LABELS.index("music")):
-        out[unsure & (out[:, k] == 0), k] = UNSURE
+    out[unsure & (out == 0)] = UNSURE
     return out
 
 

@@ -4,7 +4,9 @@
         --start work/run/pupils.pt --minutes 60 --out work/run2
 
 The first course (:mod:`tagger_train`) hears a few thousand scenes over and over. Here no scene
-comes twice; a share of the batch comes from the rendered shards, with the teacher's view of them.
+comes twice; a share of the batch comes from the rendered shards. With ``--teacher`` YAMNet hears
+every scene as the model does, in patches that end anywhere, and its embedding of them is what the
+model's memory should hold; without, only what the shards keep of it is known.
 New files in the bank's folders are taken in while it runs.
 """
 
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ossicle.export.models.tagger import STEP_FRAMES
 from ossicle.export.recipes.tagger_blend import Bank, Blend, blend, load_bank, remember, spoil
 from ossicle.export.recipes.tagger_pupils import (
     Pupils,
@@ -34,7 +37,7 @@ from ossicle.export.recipes.tagger_pupils import (
     scale,
 )
 from ossicle.export.recipes.tagger_step import features, loss_of, vary
-from ossicle.export.recipes.tagger_teacher import PATCH
+from ossicle.export.recipes.tagger_teacher import PATCH, Yamnet, read_weights
 from ossicle.runtime.scene.labels import LABELS
 
 SIZE = 10 * PATCH  # frames of a scene that are trained on: whole patches of the teacher
@@ -55,7 +58,11 @@ class Course:
         self.shards = read_shards(asked.shards)
         self.chance = chances(self.shards)
         self.centre, self.spread = scale(self.shards)
+        self.paths: list[Path] = []
         self.bank = self.load()
+        self.teacher = (
+            Yamnet(read_weights(asked.teacher), torch.bfloat16) if asked.teacher else None
+        )
         trunk = [p for p in self.pupils.trunk.parameters() if p.requires_grad]
         heads = [p for n, p in self.pupils.named_parameters() if not n.startswith("trunk")]
         groups = [{"params": trunk, "lr": asked.rate * asked.gentle}, {"params": heads}]
@@ -63,16 +70,17 @@ class Course:
         self.bases = [group["lr"] for group in self.optimiser.param_groups]
 
     def load(self, old: Bank | None = None) -> Bank:
-        """The bank as it lies on the disk now."""
-        self.paths = sorted(p for f in self.asked.bank for p in f.glob("*.npz"))
-        self.paths = [p for p in self.paths if not p.name.endswith(".part.npz")]
+        """The bank as it lies on the disk now, new files behind the known ones."""
+        found = sorted(p for f in self.asked.bank for p in f.glob("*.npz"))
+        new = [p for p in found if not p.name.endswith(".part.npz") and p not in self.paths]
+        self.paths += new
         return load_bank(self.paths, old)
 
     def renew(self) -> None:
         """Take in new files of the bank."""
         found = [p for f in self.asked.bank for p in f.glob("*.npz")]
         if {p for p in found if not p.name.endswith(".part.npz")} != set(self.paths):
-            self.bank = self.load()
+            self.bank = self.load(self.bank)
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Blend]]:
         """Log-mel, truth, the teacher's view, whether it is known, and the new scenes, first."""
@@ -103,11 +111,15 @@ class Course:
         for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
             group["lr"] = base * rate
         mel, truth, view, known, scenes = self.batch()
+        ends = None
+        if self.teacher is not None:
+            view, ends = self.watch(mel)
+            known = torch.ones(len(mel))
         outs = features(self.pupils.trunk, mel, self.asked.freeze, True)
-        made = self.pupils.heads(mel, [y.float() for y in outs])
+        made = self.pupils.heads(mel, outs)
         calm = torch.zeros(len(mel), dtype=torch.bool)
         calm[: len(scenes)] = torch.tensor([s.calm for s in scenes])
-        loss, parts = loss_of(made, truth, view, known, calm)
+        loss, parts = loss_of(made, truth, view, known, calm, ends, self.asked.view)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.pupils.parameters(), 2.0)
@@ -115,6 +127,19 @@ class Course:
         average(self.mean, self.pupils, min(0.998, count / (count + 10)))
         parts["fooled"] = self.learn_doubt(made[0].detach(), truth, scenes)
         return parts
+
+    def watch(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's view [B, N, 1024] of ``mel`` [B, T, 64] up to N random steps [B, N]."""
+        assert self.teacher is not None
+        count, least = mel.shape[1] // STEP_FRAMES, PATCH // STEP_FRAMES
+        ends = self.rng.integers(least - 1, count, (len(mel), self.asked.looks))
+        stops = (ends + 1) * STEP_FRAMES
+        patches = [
+            x[b - PATCH : b] for x, row in zip(mel, stops.tolist(), strict=True) for b in row
+        ]
+        seen = self.teacher(torch.stack(patches))
+        seen = (seen - torch.from_numpy(self.centre)) / torch.from_numpy(self.spread)
+        return seen.reshape(len(mel), self.asked.looks, -1), torch.from_numpy(ends)
 
     @torch.no_grad()
     def learn_doubt(self, logits: Tensor, truth: Tensor, scenes: list[Blend]) -> float:
@@ -179,6 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--freeze", type=int, default=3, help="first layers left as they are")
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--rendered", type=int, default=2, help="of the batch, from the shards")
+    parser.add_argument("--teacher", type=Path, help="yamnet.tflite: hears every scene")
+    parser.add_argument("--looks", type=int, default=6, help="patches of a scene that it hears")
+    parser.add_argument("--view", type=float, default=0.15, help="what its view counts for")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)

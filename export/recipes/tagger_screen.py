@@ -3,7 +3,8 @@
     python -m ossicle.export.recipes.tagger_screen --teacher yamnet.tflite --names CSV FOLDER
 
 YAMNet hears every second; a file is named if any class of AudioSet that may be one of ours reaches
-the threshold once.
+the threshold once. With ``--by-label`` the labels it might be follow, after a tab: such a file can
+still teach what the other labels are not. Where none follow, it is best left out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 MEANT: Final = re.compile(
     "dog|bark|rain|wave|ocean|baby|cry|clock|tick|sneez|helicop|chainsaw|rooster|fire|crackl|"
@@ -26,24 +28,60 @@ MEANT: Final = re.compile(
 )
 """AudioSet's classes that are ours or sound like them."""
 
+LIKE: Final = {
+    "dog_bark": "Bark|Dog|Yip|Bow-wow|Howl|Canidae, dogs, wolves",
+    "rain": "Rain|Raindrop|Rain on surface|Waterfall|Stream|White noise|Pink noise",
+    "sea_waves": "Waves, surf|Ocean|Wind|Stream|White noise|Pink noise",
+    "baby_cry": "Baby cry, infant cry|Crying, sobbing|Whimper|Child speech, kid speaking",
+    "clock_tick": "Tick|Tick-tock|Clock|Mechanisms|Ratchet, pawl",
+    "sneeze": "Sneeze|Cough|Sniff",
+    "helicopter": "Helicopter|Aircraft|Engine|Propeller, airscrew",
+    "chainsaw": "Chainsaw|Engine|Power tool|Motorcycle|Lawn mower",
+    "rooster": "Crowing, cock-a-doodle-doo|Chicken, rooster|Fowl|Livestock, farm animals, "
+    "working animals",
+    "fire_crackling": "Fire|Crackle|Rustle|Crumpling, crinkling",
+    "smoke_alarm": "Smoke detector, smoke alarm|Fire alarm|Alarm|Beep, bleep|Buzzer",
+    "co_alarm": "Smoke detector, smoke alarm|Fire alarm|Alarm|Beep, bleep|Buzzer",
+    "siren": "Siren|Police car (siren)|Ambulance (siren)|Fire engine, fire truck (siren)|"
+    "Civil defense siren|Theremin|Alarm",
+    "car_horn": "Vehicle horn, car horn, honking|Toot|Air horn, truck horn|Train horn|Foghorn",
+    "doorbell": "Doorbell|Ding-dong|Ding|Bell|Chime",
+    "phone_ring": "Telephone bell ringing|Ringtone|Telephone|Telephone dialing, DTMF|Jingle bell",
+    "appliance_beep": "Beep, bleep|Buzzer|Alarm|Microwave oven|Dial tone|Busy signal",
+    "alarm_clock": "Alarm clock|Alarm|Beep, bleep|Buzzer|Bell|Ringtone",
+}
+"""AudioSet's classes, one after the other, that each of our labels might be taken for."""
+
 SECOND: Final = 15_600  # samples that YAMNet hears at once
 
 
-def suspects(interpreter: Any, columns: Sequence[int], path: Path, threshold: float) -> bool:
-    """Whether one of ``columns`` of the teacher's scores reaches ``threshold`` in ``path``."""
+def heard(interpreter: Any, path: Path) -> NDArray[np.float32]:
+    """The highest score [521] that each of the teacher's classes reaches in ``path``."""
     x, _ = soundfile.read(path, dtype="float32", always_2d=True)
     mono = x.mean(axis=1)
     entry = interpreter.get_input_details()[0]["index"]
     exit_ = interpreter.get_output_details()[0]["index"]
+    best = np.zeros(521, np.float32)
     for start in range(0, max(1, min(len(mono), 20 * SECOND)), SECOND):
         part = np.zeros(SECOND, np.float32)
-        heard = mono[start : start + SECOND]
-        part[: len(heard)] = heard / max(0.05, float(np.max(np.abs(heard), initial=0.0)))
+        piece = mono[start : start + SECOND]
+        part[: len(piece)] = piece / max(0.05, float(np.max(np.abs(piece), initial=0.0)))
         interpreter.set_tensor(entry, part)
         interpreter.invoke()
-        if interpreter.get_tensor(exit_)[0][list(columns)].max() >= threshold:
-            return True
-    return False
+        np.maximum(best, interpreter.get_tensor(exit_)[0], out=best)
+    return best
+
+
+def labels_like(
+    best: NDArray[np.float32], names: Sequence[str], threshold: float
+) -> tuple[str, ...]:
+    """Our labels for which one of the teacher's classes in :data:`LIKE` reaches ``threshold``."""
+    score = dict(zip(names, best.tolist(), strict=True))
+    return tuple(
+        label
+        for label, like in LIKE.items()
+        if max(score.get(name, 0.0) for name in like.split("|")) >= threshold
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--names", type=Path, required=True, help="yamnet_class_map.csv")
     parser.add_argument("--threshold", type=float, default=0.25)
+    parser.add_argument("--by-label", type=float, metavar="THRESHOLD", help="say which labels")
     asked = parser.parse_args(arguments)
     with asked.names.open(newline="") as file:
         names = [row["display_name"] for row in csv.DictReader(file)]
@@ -63,8 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [SECOND])
     interpreter.allocate_tensors()
     for path in sorted(asked.folder.rglob("*.flac")):
-        if suspects(interpreter, columns, path, asked.threshold):
-            print(path.name, flush=True)
+        best = heard(interpreter, path)
+        if best[columns].max() < asked.threshold:
+            continue
+        like = labels_like(best, names, asked.by_label) if asked.by_label else ()
+        print(path.name + ("\t" + ",".join(like) if like else ""), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from torch.nn import functional
 
 from ossicle.export.models.tagger import STEP_FRAMES, Separable, Trunk
 from ossicle.export.recipes.tagger_teacher import PATCH
+from ossicle.runtime.scene.labels import ALERTS, LABELS
 
 FLOOR: Final = 0.001  # the offset inside the front end's logarithm
 EARLY: Final = 15  # frames of 40 ms after an onset in which a caption is worth most
 UNKNOWABLE: Final = 2  # in a truth: neither there nor not
+SOON: Final = 2.0  # what those frames count for on top; twice that where a warning sounds
 CALM: Final = 2.0  # what a frame of a scene without events counts for
 UNSURE: Final = 2  # frames after an onset in which nobody could know yet
 
@@ -40,7 +42,7 @@ def features(trunk: Trunk, mel: Tensor, frozen: int = 0, mixed: bool = False) ->
 
 def _layer(layer: Separable, x: Tensor, mixed: bool) -> Tensor:
     shape, conv = layer.layer, layer.spread
-    x = x.float()  # depthwise products are slower in bfloat16
+    # x and y in float32: depthwise products are slower in bfloat16
     if shape.stride_f == 1:
         pad = (shape.memory, 1)
         if shape.dilation > 1 and x.shape[2] % shape.dilation == 0:
@@ -54,11 +56,16 @@ def _layer(layer: Separable, x: Tensor, mixed: bool) -> Tensor:
         x = functional.pad(x, (0, 1, shape.memory, 0))
         stride = (shape.stride_t, 2)
         y = functional.conv2d(x, conv.weight, conv.bias, stride, 0, 1, groups)
-    y = functional.relu(y)
+    y = _relu(y)
     if layer.point is not None:
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            y = functional.relu(layer.point(y))
-    return y
+            y = _relu(layer.point(y))
+    return y.float()
+
+
+def _relu(x: Tensor) -> Tensor:
+    """In place where nothing is to be learnt."""
+    return functional.relu(x, inplace=not x.requires_grad)
 
 
 def _apart(layer: Separable, x: Tensor) -> Tensor:
@@ -111,16 +118,17 @@ def vary(rng: np.random.Generator, mel: Tensor, truth: Tensor) -> tuple[Tensor, 
 def weights_of(truth: Tensor) -> Tensor:
     """What each frame and class of ``truth`` [B, T, K] counts for in the loss.
 
-    A frame that sounds counts twice and three times as much soon after its onset, when a caption
-    is still in time; the very first frames count little, because nobody could know yet.
+    A frame that sounds counts twice and more than that soon after its onset, when a caption is
+    still in time; the very first frames count little, because nobody could know yet.
     """
+    soon = torch.tensor([SOON * (2 if name in ALERTS else 1) for name in LABELS])
     before = functional.pad(truth, (0, 0, 1, 0))[:, :-1]
     onset = ((truth > 0) & (before == 0)).float().transpose(1, 2)  # [B, K, T]
     early = _held(onset, EARLY + UNSURE) * truth
     unsure = _held(onset, UNSURE) * truth
     offset = ((truth == 0) & (before > 0)).float().transpose(1, 2)
     fading = _held(offset, 2 * UNSURE) * (1 - truth)
-    return (1 + truth + 2 * early) * (1 - 0.8 * unsure) * (1 - 0.5 * fading)
+    return (1 + truth + soon * early) * (1 - 0.8 * unsure) * (1 - 0.5 * fading)
 
 
 def _held(pulses: Tensor, frames: int) -> Tensor:
@@ -135,10 +143,15 @@ def loss_of(
     target: Tensor,
     known: Tensor,
     calm: Tensor | None = None,
+    ends: Tensor | None = None,
+    weigh: float = 0.15,
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of both tiers, the tiny one also towards the full, and the teacher's view.
 
-    ``calm`` [B]: scenes in which every event would be a false one, which count more.
+    ``target`` [B, N, 1024] is the teacher's view of the patches that end with the steps ``ends``
+    [B, N]; without them, of patch after patch. ``known`` [B] are the scenes it is known of, and
+    ``weigh`` what it counts for. ``calm`` [B]: scenes in which every event would be a false one,
+    which count more.
     """
     logits, small, guess = made
     unknown = truth == UNKNOWABLE
@@ -149,9 +162,12 @@ def loss_of(
     hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
     hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
     soft = functional.binary_cross_entropy_with_logits(small, torch.sigmoid(logits.detach()))
-    ends = torch.arange(target.shape[1]) * (PATCH // STEP_FRAMES) + PATCH // STEP_FRAMES - 1
-    error = functional.huber_loss(guess[:, :, ends].transpose(1, 2), target, reduction="none")
+    if ends is None:
+        per = PATCH // STEP_FRAMES
+        ends = (torch.arange(target.shape[1]) * per + per - 1).expand(len(target), -1)
+    seen = guess.transpose(1, 2)[torch.arange(len(ends))[:, None], ends]
+    error = functional.huber_loss(seen, target, reduction="none")
     view = (error.mean((1, 2)) * known).sum() / known.sum().clamp(min=1)
-    total = hard + 0.25 * (hard_small + soft) + 0.15 * view
+    total = hard + 0.25 * (hard_small + soft) + weigh * view
     parts = {"full": hard.item(), "tiny": hard_small.item(), "view": view.item()}
     return total, parts

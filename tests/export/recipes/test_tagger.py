@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ossicle.export.recipes import tagger_data as data  # noqa: E402
 from ossicle.export.recipes import tagger_pupils as training  # noqa: E402
 from ossicle.export.recipes import tagger_scenes as scenes  # noqa: E402
 from ossicle.export.recipes import tagger_step as step  # noqa: E402
+from ossicle.export.recipes.tagger_refine import Course  # noqa: E402
 from ossicle.export.recipes.tagger_rules import (  # noqa: E402
     SLOT,
     Heard,
@@ -168,6 +170,37 @@ def test_the_teacher_gives_an_embedding_per_patch() -> None:
     assert embed(Yamnet(fake_yamnet()), mel, 96).shape == (3, 1024)
 
 
+def test_a_quick_teacher_sees_the_same() -> None:
+    patches = torch.rand(3, 96, 64)
+    exact, quick = Yamnet(fake_yamnet()), Yamnet(fake_yamnet(), torch.bfloat16)
+    torch.testing.assert_close(quick(patches), exact(patches), atol=0.02, rtol=0.05)
+
+
+def test_the_teacher_watches_the_patches_that_end_with_its_steps() -> None:
+    teacher = Yamnet(fake_yamnet())
+    course = Course.__new__(Course)
+    course.teacher, course.rng = teacher, np.random.default_rng(0)
+    course.asked = argparse.Namespace(looks=3)
+    course.centre, course.spread = np.float32([0.5]), np.float32([2.0])
+    mel = torch.rand(2, 240, 64)
+    view, ends = course.watch(mel)
+    assert view.shape == (2, 3, 1024)
+    stop = (int(ends[1, 2]) + 1) * 8
+    want = (teacher(mel[1:, stop - 96 : stop]) - 0.5) / 2
+    torch.testing.assert_close(view[1, 2], want[0], atol=1e-4, rtol=1e-3)
+
+
+def test_the_teachers_view_is_asked_for_where_it_looked() -> None:
+    guess = torch.zeros(1, 4, 30)
+    guess[0, :, 17] = 5.0
+    logits = torch.zeros(1, 60, len(LABELS))
+    target = torch.full((1, 1, 4), 5.0)
+    for end, error in ((17, 0.0), (16, 4.5)):
+        made = (logits, logits, guess)
+        _, parts = step.loss_of(made, logits, target, torch.ones(1), ends=torch.tensor([[end]]))
+        assert parts["view"] == pytest.approx(error)
+
+
 def test_a_bundle_says_and_does_what_was_trained(pupils: training.Pupils, tmp_path: Path) -> None:
     torch.save(pupils.state_dict(), tmp_path / "pupils.pt")
     rules = {
@@ -264,9 +297,11 @@ def test_the_quick_way_through_the_trunk_is_the_streamed_one(
 
 
 def test_early_frames_count_most_and_the_first_ones_little() -> None:
-    truth = torch.zeros(1, 60, 2)
+    truth = torch.zeros(1, 60, len(LABELS))
     truth[0, 10:40, 0] = 1
+    truth[0, 10:40, LABELS.index("siren")] = 1
     weight = step.weights_of(truth)
+    assert float(weight[0, 13, LABELS.index("siren")]) == 6.0
     assert float(weight[0, 5, 0]) == float(weight[0, 20, 1]) == 1.0
     assert float(weight[0, 10, 0]) < 1.0
     assert float(weight[0, 13, 0]) == 4.0

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from ossicle.export.recipes import tagger_bank as bank  # noqa: E402
 from ossicle.export.recipes import tagger_blend as blending  # noqa: E402
+from ossicle.export.recipes import tagger_screen as screen  # noqa: E402
 from ossicle.export.recipes import tagger_tune as tune  # noqa: E402
 from ossicle.export.recipes.tagger_data import Library, load_library  # noqa: E402
 from ossicle.export.recipes.tagger_scenes import frames_of  # noqa: E402
@@ -86,6 +87,48 @@ def test_a_scene_has_its_shape_and_an_odd_sound_is_left_open(seed: int) -> None:
     open_ = blending.mixed(np.random.default_rng(seed), held, [(bank.UNKNOWN, 10.0)], "calm")
     assert (open_.truth == UNKNOWABLE).any(axis=0)[LABELS.index("music")]
     assert not open_.truth[:, : len(ENVIRONMENT)].any()
+
+
+def test_what_a_recording_may_be_is_left_open_and_what_it_is_not_is_taught() -> None:
+    held = small_bank()
+    held.items[bank.UNKNOWN] = [
+        replace(i, label=f"{bank.ODD}:siren,rooster") for i in held.items[bank.UNKNOWN]
+    ]
+    scene = blending.mixed(np.random.default_rng(3), held, [(bank.UNKNOWN, 10.0)], "calm")
+    open_ = {LABELS[k] for k in np.flatnonzero((scene.truth == UNKNOWABLE).any(axis=0))}
+    assert open_ == {"speech", "music", "siren", "rooster"}
+    assert not (scene.truth == 1).any()
+
+
+def test_a_list_of_suspects_says_what_they_may_be(tmp_path: Path) -> None:
+    (tmp_path / "list.tsv").write_text("a.flac\tsiren,rooster\nb.flac\n")
+    listed = bank.read_screened(tmp_path / "list.tsv")
+    assert listed == {"a.flac": "siren,rooster", "b.flac": ""}
+    (tmp_path / "unknown").mkdir()
+    x = np.random.default_rng(0).standard_normal(16_000) / 8
+    for name in ("a", "b", "c"):
+        soundfile.write(tmp_path / "unknown" / f"{name}.flac", x, 16_000)
+    paths = sorted((tmp_path / "unknown").glob("*"))
+    made = bank.gather(np.random.default_rng(0), Library(), paths, listed)
+    assert [i.label for i in made] == ["odd:siren,rooster", "odd"]  # b is left out
+
+
+def test_a_teachers_names_become_ours() -> None:
+    scores = np.zeros(3, np.float32)
+    names = ["Theremin", "Bark", "Silence"]
+    assert screen.labels_like(scores, names, 0.1) == ()
+    scores[:2] = 0.2, 0.05
+    assert screen.labels_like(scores, names, 0.1) == ("siren",)
+    assert set(screen.LIKE) == set(LABELS) - {"speech", "music"}
+
+
+def test_a_stretched_sound_keeps_its_pitch_and_its_bursts() -> None:
+    item = bank.Item("rain", np.arange(640, dtype=np.float16).reshape(10, 64), ((2, 5),), 0.1)
+    longer = blending.stretched(item, 2.0)
+    assert longer.mel.shape == (20, 64)
+    assert longer.bursts == ((4, 10),)
+    np.testing.assert_array_equal(longer.mel[4:10:2], item.mel[2:5])
+    assert blending.stretched(item, 0.5).bursts == ((1, 2),)
 
 
 def test_what_fools_the_model_is_drawn_oftener() -> None:
