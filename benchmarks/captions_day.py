@@ -5,7 +5,7 @@
 Two runs, both with the sample clock opened just under 2**31, where 32 bits would end. The clock
 run feeds made-up scores to tracker, composer and stabiliser, a sound a minute. The model run
 plays one minute of audio again and again through the whole captioner; every minute's cues have to
-be the same but for the time.
+be the same but for the time, no number may come twice, and nothing may grow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from ossicle.runtime.model import Model  # noqa: E402
 from ossicle.runtime.scene.labels import LABELS  # noqa: E402
 from ossicle.runtime.scene.mix import demo_scene  # noqa: E402
 from ossicle.runtime.task import CueEvent, Hop, InlineRun  # noqa: E402
-from ossicle.streaming.captions.task import CaptionTask  # noqa: E402
+from ossicle.streaming.captions.cue import Op  # noqa: E402
+from ossicle.streaming.captions.task import CaptionState, CaptionTask  # noqa: E402
 
 RATE = 16_000
 FIRST = (1 << 31) - 30 * RATE - 77  # half a minute before 32 bits end; odd, so no float32 has it
@@ -95,10 +96,12 @@ def minute_of_audio() -> NDArray[np.float32]:
     return np.concatenate([samples, np.zeros(MINUTE - len(samples), np.float32)])
 
 
-def cues(task: CaptionTask, model: Model, hours: float) -> Iterator[tuple[int, list[Any]]]:
+def cues(
+    task: CaptionTask, model: Model, hours: float
+) -> Iterator[tuple[int, list[Any], CaptionState]]:
     """The cues of each minute, cue numbers counted from the minute's first, times from its start.
 
-    The last second of a minute is silence, so no cue is open where it ends.
+    And the state behind them. The last second of a minute is silence: no cue is open at its end.
     """
     run, audio = InlineRun(task, model), minute_of_audio()
     chunk = RATE // 2
@@ -108,7 +111,10 @@ def cues(task: CaptionTask, model: Model, hours: float) -> Iterator[tuple[int, l
         for at in range(0, MINUTE, chunk):
             part = Chunk(audio[None, at : at + chunk], start + at, AudioFormat(RATE))
             rows += [e.cue for e in run.feed(part) if isinstance(e, CueEvent)]
-        yield minute, [_relative(cue, start, number) for cue in rows]
+        opened = [cue.cue_id for cue in rows if cue.op is Op.OPEN]
+        assert sorted(set(opened)) == opened, f"minute {minute}: a cue was opened twice"
+        assert not opened or opened[0] > number, f"minute {minute}: an old cue was opened again"
+        yield minute, [_relative(cue, start, number) for cue in rows], run.state
         number = max([number, *(cue.cue_id for cue in rows)])
 
 
@@ -133,15 +139,26 @@ def model_day(task: CaptionTask, model: Model, hours: float) -> dict[str, Any]:
     """Minutes whose cues differ from the second minute's in anything but the time."""
     want: list[Any] | None = None
     other = count = total = 0
-    for minute, rows in cues(task, model, hours):
+    sizes: list[tuple[int, int]] = []  # of the state, and of the process, an hour
+    for minute, rows, state in cues(task, model, hours):
         spoken = [r for r in rows if r["text"]]
+        if minute % 60 == 59:
+            sizes.append((len(pickle.dumps(snapshot.dump(state))), resident_kib()))
         if minute == 0:
             continue
         want = spoken if want is None else want
         other += spoken != want
         count, total = count + 1, total + len(spoken)
     return {"hours": hours, "first_sample": FIRST, "minutes": count, "minutes_that_differ": other,
-            "cue_lines": total, "cue_lines_a_minute": len(want or ())}  # fmt: skip
+            "cue_lines": total, "cue_lines_a_minute": len(want or ()),
+            "state_bytes_by_hour": [a for a, _ in sizes],
+            "process_kib_by_hour": [b for _, b in sizes]}  # fmt: skip
+
+
+def resident_kib() -> int:
+    """Memory of this process that is in use; 0 where the system does not tell."""
+    place = Path("/proc/self/statm")
+    return int(place.read_text().split()[1]) * 4 if place.exists() else 0
 
 
 def main() -> None:
@@ -156,6 +173,7 @@ def main() -> None:
     task = CaptionTask(model.manifest)
     report = {
         "bundle": model.manifest.name,
+        "version": model.manifest.version,
         "machine": describe(),
         "clock": clock(task, asked.hours),
         "model": model_day(task, model, asked.model_hours),

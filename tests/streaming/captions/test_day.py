@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import captions_day
 from ossicle.runtime.bundle import Bundle
+from ossicle.runtime.model import Model
 from ossicle.streaming.captions import tracker
 from ossicle.streaming.captions.task import CaptionTask
 
@@ -44,3 +45,19 @@ def test_a_clock_that_slips_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tracker.Tracker, "step", slipping)
     assert captions_day.clock(task(), 0.2)["worst_onset_error_samples"] > 0
+
+
+@pytest.mark.slow
+def test_an_hour_of_audio_is_captioned_alike_every_minute() -> None:
+    model = Model.load("sounds-16k")
+    day = captions_day.model_day(CaptionTask(model.manifest), model, 1.0)
+    assert day["minutes"] == 59
+    assert day["minutes_that_differ"] == 0
+    assert day["cue_lines_a_minute"] > 0
+
+
+def test_two_minutes_of_audio_are_captioned_alike() -> None:
+    model = Model.load("sounds-16k-tiny")
+    day = captions_day.model_day(CaptionTask(model.manifest), model, 3 / 60)
+    assert (day["minutes"], day["minutes_that_differ"]) == (2, 0)
+    assert day["cue_lines_a_minute"] > 0
