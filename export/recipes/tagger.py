@@ -10,10 +10,10 @@ r"""The sound tagger from start to end: render, imitate, train, calibrate, expor
         --heads 15 --minutes 30 --out work/run
     $step.tagger_bank --out work/bank
     $step.tagger_bank --out work/bank --name synth --only composed invented
-    $step.tagger_screen MORE/train/unknown --teacher ... --names ... > work/screened.txt
-    $step.tagger_bank --out work/bank --name real --more MORE/train --screened work/screened.txt
-    $step.tagger_refine --bank work/bank --shards work/train --val work/val \
-        --start work/run/pupils.pt --minutes 60 --out work/run2
+    $step.tagger_screen MORE/train/unknown --teacher ... --names ... --by-label 0.08 > work/odd.tsv
+    $step.tagger_bank --out work/bank --name real --more MORE/train --screened work/odd.tsv
+    $step.tagger_refine --bank work/bank --shards work/train --val work/val --teacher ... \
+        --view 0.3 --start work/run/pupils.pt --minutes 90 --out work/run2
     $step.tagger_tune --more MORE/val --out work/tune.npz
     $step.tagger_calibrate --pupils work/run2/pupils.pt --tuning work/tune.npz --out work/rules.json
     $step.tagger --pupils work/run2/pupils.pt --rules work/rules.json
@@ -135,7 +135,7 @@ def manifest_of(
     return Manifest(
         schema=1,
         name=NAMES[tier],
-        version="1",
+        version="2",
         task="tag",
         license=LICENSE,
         license_class="permissive",
