@@ -24,6 +24,10 @@ Decoder = Annotated[
     str,
     typer.Option(help="Who words --style sentence: a bundle, or none for the grammar."),
 ]
+Web = Annotated[
+    int | None,
+    typer.Option(help="A port: show captions live in browsers, at http://127.0.0.1:PORT/."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +55,7 @@ def caption(
     view: Annotated[
         bool, typer.Option("--view", help="Show captions in the terminal as they come.")
     ] = False,
+    web: Web = None,
     model: Model = "",
     server: Server = "",
     token: Token = "",
@@ -66,6 +71,7 @@ def caption(
     from ossicle.streaming.captions.commands import BUNDLE, caption_file
     from ossicle.streaming.captions.liveview import watching
     from ossicle.streaming.captions.task import CaptionOptions
+    from ossicle.streaming.captions.webview import browsing, together
 
     options = CaptionOptions(
         min_score=min_score,
@@ -76,7 +82,8 @@ def caption(
         live=False,
         decoder=decoder,
     )
-    with watching(view) as see:
+    with watching(view) as shown, browsing(web) as browsed:
+        see = together(shown, browsed)
         if server:
             from ossicle.streaming.cli.remote import caption_remote
 
@@ -122,6 +129,7 @@ def mic(
     lang: Lang = "en",
     style: Style = "brackets",
     decoder: Decoder = "captioner-16k",
+    web: Web = None,
     model: Model = "",
     server: Server = "",
     token: Token = "",
@@ -142,7 +150,7 @@ def mic(
     }
     chosen: int | str | None = int(device) if device.isdigit() else device or None
     remote = Remote(server or "local", token, tls_ca, tls)
-    caption_microphone(remote, chosen, rate or None, seconds, model, json, asked)
+    caption_microphone(remote, chosen, rate or None, seconds, model, json, asked, web)
 
 
 def _names(labels: list[str] | None) -> tuple[str, ...]:

@@ -15,19 +15,24 @@ from ossicle.streaming.client.device import Microphone
 
 def caption_microphone(
     remote: Any, device: int | str | None, rate_hz: int | None, seconds: float, model: str,
-    as_json: bool, options: Mapping[str, Any],
+    as_json: bool, options: Mapping[str, Any], web: int | None = None,
 ) -> None:  # fmt: skip
     """Caption until ``seconds`` have passed (0: until interrupted), with a task's ``options``.
+
+    In the terminal, or as lines of JSON; in browsers too if a port ``web`` is named.
 
     Raises:
         DeviceError: no microphone, or no PortAudio.
     """
     from ossicle.streaming.captions.liveview import watching
+    from ossicle.streaming.captions.webview import browsing, together
 
     microphone = Microphone(device, rate_hz)
     spec = m.TaskSpec("caption", model=model, options=options)
-    with watching(not as_json) as see:
-        asyncio.run(_listen(remote, microphone, seconds, spec, see or _print_line))
+    with watching(not as_json) as shown, browsing(web) as browsed:
+        take = together(shown or _print_line, browsed)
+        assert take is not None
+        asyncio.run(_listen(remote, microphone, seconds, spec, take))
 
 
 def _print_line(cue: Cue) -> None:

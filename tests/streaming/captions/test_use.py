@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -154,6 +155,49 @@ def test_what_cannot_be_done_is_said(
 def test_the_view_shows_what_is_written(street: Path, use: Callable[..., str]) -> None:
     shown = use("caption", str(street), "-f", "srt", "--view")
     assert "[dog barks]" in shown
+
+
+def test_browsers_see_a_pipe_as_it_is_captioned(street: Path, tone_bundle: Bundle) -> None:
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    samples, rate = soundfile.read(street, dtype="int16")
+    command = [sys.executable, "-m", "ossicle.streaming.cli", "caption", "-", "--rate", str(rate),
+               "-f", "srt", "--web", str(port), "-m", str(tone_bundle.root)]  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as heard:
+        assert heard.stdin is not None
+        assert heard.stderr is not None
+        killer = threading.Timer(120, heard.kill)
+        killer.start()
+        try:
+            assert str(port) in heard.stderr.readline().decode()
+            with httpx.stream("GET", f"http://127.0.0.1:{port}/events", timeout=60) as events:
+                heard.stdin.write(samples.tobytes())
+                heard.stdin.close()
+                told = list(events.iter_lines())
+        finally:
+            killer.cancel()
+        assert heard.wait() == 0
+    whole = "\n".join(told)
+    assert "[dog barks]" in whole
+    assert "[smoke alarm beeping]" in whole
+    assert "event: end" in whole
+
+
+def test_a_port_that_is_taken_is_said(street: Path, tone_bundle: Bundle) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "ossicle.streaming.cli", "caption", str(street), "--web",
+             str(port), "-m", str(tone_bundle.root)], capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert str(port) in done.stderr
 
 
 def test_ffmpeg_pipes_anything_into_it(street: Path, tone_bundle: Bundle, tmp_path: Path) -> None:
