@@ -145,7 +145,7 @@ def breakdown(name: str, program: str, backend: str, ticks: int = 300) -> dict[s
     """Return the median us a stream and hop of each part of a tick."""
     trial = Trial(Model.load(name, backend), program, "compact")
     rounds = trial.engine._rounds
-    with _timed(rounds, rounds._stepper, trial.model) as spent:
+    with _timed(rounds, trial.model) as spent:
         for _ in range(ticks):
             begin = time.perf_counter_ns()
             for lease in trial.leases:
@@ -159,14 +159,14 @@ def breakdown(name: str, program: str, backend: str, ticks: int = 300) -> dict[s
 
 
 @contextmanager
-def _timed(rounds: Any, stepper: Any, model: Any) -> Iterator[defaultdict[str, list[int]]]:
+def _timed(rounds: Any, model: Any) -> Iterator[defaultdict[str, list[int]]]:
     """Time the calls of one round; a timer costs 0.1 us and there is one for 32 streams."""
     spent: defaultdict[str, list[int]] = defaultdict(list)
     places = {
-        "take in": (rounds, "take_in"),
-        "choose": (rounds, "choose"),
+        "take in": (rounds.turns, "take_in"),
+        "choose": (rounds.turns, "choose"),
         "run": (rounds, "_run"),
-        "step": (stepper, "step"),
+        "step": (rounds._stepper, "step"),
         "model": (model, "step"),
     }
 

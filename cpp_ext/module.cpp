@@ -1,5 +1,6 @@
 // ossicle._core: the compiled ground under ossicle.kernels.
 #include "bind.hpp"
+#include "engine_objects.hpp"
 #include "table.hpp"
 
 PYBIND11_MODULE(_core, m) {
@@ -21,4 +22,6 @@ PYBIND11_MODULE(_core, m) {
   ossicle::bind_stream(m);
   ossicle::bind_native(m);
   ossicle::bind_rows(m);
+  ossicle::engine::bind_turns(m);
+  ossicle::engine::bind_lane(m);
 }

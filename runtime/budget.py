@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -116,29 +116,20 @@ class Ledger(msgspec.Struct, frozen=True, gc=False):
         return self.wait_us + self.queue_us + self.batch_us + self.compute_us + self.post_us
 
 
-class Percentiles:
-    """The last ``size`` values of one quantity, and their percentiles; old values fall out."""
+def percentiles(held: Sequence[float], count: int) -> dict[str, float]:
+    """Return p50, p95, p99, p99.9 and max of the values held, of ``count``; zeros when empty.
 
-    def __init__(self, size: int = 4096) -> None:
-        self._values: deque[float] = deque(maxlen=size)
-        self.count = 0
-
-    def add(self, value: float) -> None:
-        """Record one value."""
-        self._values.append(value)
-        self.count += 1
-
-    def summary(self) -> dict[str, float]:
-        """Return count, p50, p95, p99, p99.9 and max of what is held; zeros when empty."""
-        held = list(self._values)  # one step: another thread may be adding
-        if not held:
-            return {"count": 0, "p50": 0.0, "p95": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
-        p50, p95, p99, p999 = np.percentile(held, [50, 95, 99, 99.9])
-        return {
-            "count": self.count,
-            "p50": float(p50),
-            "p95": float(p95),
-            "p99": float(p99),
-            "p999": float(p999),
-            "max": float(max(held)),
-        }
+    >>> percentiles([3, 1, 2], 7)["p50"], percentiles([], 0)["max"]
+    (2.0, 0.0)
+    """
+    if not held:
+        return {"count": 0, "p50": 0.0, "p95": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
+    p50, p95, p99, p999 = np.percentile(held, [50, 95, 99, 99.9])
+    return {
+        "count": count,
+        "p50": float(p50),
+        "p95": float(p95),
+        "p99": float(p99),
+        "p999": float(p999),
+        "max": float(max(held)),
+    }

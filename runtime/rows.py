@@ -56,6 +56,12 @@ def all_finite(arrays: list[Array]) -> bool:
     return _core.all_finite(arrays) if _core is not None else reference_all_finite(arrays)
 
 
+def finite_values(made: Mapping[str, Array]) -> bool:
+    """Whether no float of any array is NaN or infinite."""
+    floats = [array for array in made.values() if array.dtype.kind == "f"]
+    return all_finite(floats) or all(np.isfinite(array).all() for array in floats)
+
+
 def read_rows(made: Mapping[str, Array], places: Sequence[int]) -> list[Row]:
     """Return a view of each place's row of every array ``[B, ...]``, by name."""
     if len(made) == 1:
@@ -66,14 +72,15 @@ def read_rows(made: Mapping[str, Array], places: Sequence[int]) -> list[Row]:
     return [dict(zip(made, [column[row] for column in columns], strict=True)) for row in places]
 
 
-def _compiled() -> Any | None:  # the module, so that a type would not help
+def compiled_part(needed: str) -> Any | None:  # the module, so that a type would not help
+    """Return ``ossicle._core`` if it was built, has ``needed`` and is wanted (``OSSICLE_CORE``)."""
     if os.environ.get("OSSICLE_CORE") == "0":
         return None
     try:
         from ossicle import _core
     except ImportError:
         return None
-    return _core if hasattr(_core, "write_rows") else None  # an older build is as good as none
+    return _core if hasattr(_core, needed) else None  # an older build is as good as none
 
 
-_core = _compiled()
+_core = compiled_part("write_rows")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from toys import RATE
 
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.audiotask import AudioTask
+from ossicle.runtime.engine.turns import Turns, make_turns
 from ossicle.runtime.errors import OssicleError
 from ossicle.runtime.model import Model
+from ossicle.runtime.rows import compiled_part
 from ossicle.runtime.task import AudioEvent, InlineRun
 
 MONO = AudioFormat(RATE)
@@ -49,3 +53,17 @@ def alone(model: Model, signal: np.ndarray) -> np.ndarray:
 
 def noise(seed: int, length: int) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal((1, length))).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["compiled", "plain"], autouse=True)
+def turns_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Engines take their turns in the compiled part, and then all again in its twin."""
+    if request.param == "compiled" and compiled_part("Turns") is None:
+        pytest.skip("this install has no compiled part")
+
+    def made(clock: Any, calls: Any, compiled: bool) -> Turns:
+        return make_turns(clock, calls, compiled and request.param == "compiled")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ossicle.runtime.engine.rounds.make_turns", made)
+        yield request.param

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.runtime.engine.slot import Slot
+from ossicle.runtime.engine.turns import Turns
 from ossicle.runtime.errors import AudioError
 from ossicle.runtime.model import Model
 from ossicle.runtime.rows import write_rows
@@ -25,13 +26,14 @@ Array = NDArray[Any]
 class BatchMemory:
     """One model's memory for ``size`` rows."""
 
-    def __init__(self, model: Model, program: str, size: int) -> None:
-        self.model, self.program, self.size = model, program, size
+    def __init__(self, model: Model, program: str, size: int, turns: Turns) -> None:
+        self.model, self.program, self.turns = model, program, turns
+        self.bucket = size
         self.state = model.open(size, program)
         self.state.unset.clear()
         self.rows: list[Slot | None] = [None] * size
-        self._seated: list[Slot] = []  # by the last call of ``seat``, if nobody moved since
-        self._places: list[int] = []
+        self.seated: list[Slot] = []  # by the last call of ``seat``, if nobody moved since
+        self.places: list[int] = []
         line = model.program(program)
         self._inputs = {
             given.name: np.zeros((size, *given.shape), given.dtype)
@@ -46,8 +48,6 @@ class BatchMemory:
         With ``keep``, streams that are here but not ready stay (masked batching); otherwise they
         are sent home.
         """
-        if slots == self._seated:
-            return self._places
         wanted = {id(slot) for slot in slots}
         if not keep:
             for slot in self.rows:
@@ -67,18 +67,20 @@ class BatchMemory:
                 send_home(victim)
             self._settle(slot, free[-1])
             places.append(free.pop())
-        self._seated, self._places = slots, places
+        self.seated, self.places = slots, places
         return places
 
-    def step(self, hops: Sequence[Hop], places: list[int]) -> dict[str, Array]:
-        """Step the model once with the hops in their rows; outputs ``[size, ...]``.
+    def step(self, slots: Sequence[Slot], places: list[int]) -> dict[str, Array]:
+        """Step the model once with the slots' next hops in their rows; outputs ``[size, ...]``.
 
         Raises:
             AudioError, TypeError, ValueError: a hop that no model would take.
         """
-        for name, target in self._inputs.items():
-            write_rows(target, [hop.inputs[name] for hop in hops], places)
-        self._condition(hops, places)
+        if not self.turns.gather(self._inputs, self.state.held, slots, places):
+            hops = [slot.hop for slot in slots]
+            for name, target in self._inputs.items():
+                write_rows(target, [hop.inputs[name] for hop in hops], places)
+            self._condition(hops, places)
         return self.model.step(self.state, self._inputs)
 
     def guard(self, places: Sequence[int]) -> list[tuple[int, list[Array]]]:
@@ -95,7 +97,7 @@ class BatchMemory:
     def vacate(self, row: int) -> None:
         """Say that nobody lives in a row any more."""
         self.rows[row] = None
-        self._seated = []
+        self.seated = []
 
     @property
     def batchable(self) -> bool:
@@ -105,7 +107,7 @@ class BatchMemory:
     def _settle(self, slot: Slot, row: int) -> None:
         """Bring a slot's memory from wherever it is into a free row."""
         send_home(slot)
-        missing = slot.memory.unset - slot.ready[0].hop.inputs.keys()
+        missing = slot.memory.unset - slot.hop.inputs.keys()
         if missing:  # a neighbour's values may stand in the row
             raise AudioError(f"{self.model.name}: input {sorted(missing)} is missing")
         for here, there in zip(self.state.rows(), slot.memory.rows(), strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ossicle.runtime.engine.batch import send_home
-from ossicle.runtime.engine.slot import Ready, Slot
+from ossicle.runtime.engine.slot import Slot
 from ossicle.runtime.errors import SnapshotError
 
 
@@ -21,7 +21,7 @@ def export_slot(slot: Slot) -> dict[str, Any]:
         "task": slot.state,
         "memory": slot.model.export_row(slot.memory, 0),
         "unset": sorted(slot.memory.unset),
-        "ready": [ready.hop for ready in slot.ready],
+        "ready": slot.waiting_hops(),
         "ending": slot.ending,
         "hops": slot.hops,
     }
@@ -47,4 +47,4 @@ def restore_slot(slot: Slot, tree: Mapping[str, Any], now_ns: int) -> None:
     slot.memory.unset = set(tree["unset"])
     slot.ending, slot.hops = tree["ending"], tree["hops"]
     for hop in tree["ready"]:
-        slot.ready.append(Ready(hop, now_ns, now_ns, now_ns + slot.deadline_ns))
+        slot.add(hop, now_ns, now_ns, now_ns + slot.deadline_ns)

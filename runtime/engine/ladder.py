@@ -23,21 +23,25 @@ class Ladder:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.load = 0.0
+        self.due_ns = 0  # when the window ends that is being looked at
         self._begun_ns = self._busy_ns = 0
         self._misses = 0
         self._high = self._low = 0
 
     def observe(self, now_ns: int, busy_ns: int, slots: Sequence[Slot]) -> list[Change]:
         """Look at the clock; at the end of a window, judge it."""
+        window_ns = int(self.settings.ladder_window_ms * 1e6)
         if not self._begun_ns:
             self._begun_ns, self._busy_ns = now_ns, busy_ns
+            self.due_ns = now_ns + window_ns
         spent = now_ns - self._begun_ns
-        if spent < self.settings.ladder_window_ms * 1e6:
+        if now_ns < self.due_ns:
             return []
         self.load = (busy_ns - self._busy_ns) / spent
         misses = sum(slot.misses for slot in slots)
         missed, self._misses = misses > self._misses, misses
         self._begun_ns, self._busy_ns = now_ns, busy_ns
+        self.due_ns = now_ns + window_ns
         if self.load > self.settings.ladder_high or missed:
             self._high, self._low = self._high + 1, 0
         elif self.load < self.settings.ladder_low:

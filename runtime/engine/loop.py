@@ -12,10 +12,10 @@ from ossicle.runtime.budget import Budget
 from ossicle.runtime.engine.admission import Capacity, Costs, admit
 from ossicle.runtime.engine.batch import forget
 from ossicle.runtime.engine.exports import export_slot, restore_slot
-from ossicle.runtime.engine.inbox import Inbox
 from ossicle.runtime.engine.ladder import Ladder
 from ossicle.runtime.engine.lease import Lease
 from ossicle.runtime.engine.rounds import Rounds
+from ossicle.runtime.engine.seats import Seats
 from ossicle.runtime.engine.settings import EngineSettings
 from ossicle.runtime.engine.slot import OnEnd, OnEvents, Slot
 from ossicle.runtime.errors import CapacityError, OssicleError
@@ -39,17 +39,16 @@ class Engine:
         self.models = dict(models)
         self.settings = settings or EngineSettings()
         self.costs = Costs(self.settings)
-        self._slots: list[Slot | None] = [None] * self.settings.max_streams
-        self._generation = 0
+        self._seats = Seats(self.settings.max_streams)
         self._posted: list[Callable[[], None]] = []
-        self._lock = threading.Lock()  # slots and posted
-        self._signal = threading.Event()
-        self.awake = False  # whether the thread was told already
+        self._lock = threading.Lock()  # seats and posted
+        self._bell = threading.Lock()  # released once to wake the thread; cheaper than an event
+        self._bell.acquire()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._ladder = Ladder(self.settings)
-        self.clock: Callable[[], int] = time.monotonic_ns
-        self._rounds = Rounds(self.settings, self.costs, self._vacate)
+        self._rounds = Rounds(self.settings, self.costs, self._vacate, self.wake, time.monotonic_ns)
+        self._turns = self._rounds.turns
 
     # -- life -------------------------------------------------------------------------------
 
@@ -75,9 +74,9 @@ class Engine:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stopping = True
-            self._signal.set()
+            self.wake()
             thread.join()
-        for slot in self._active():
+        for slot in self._seats.taken:
             self._rounds.end(slot, CapacityError("the engine was stopped", reason="stopped"))
 
     def __enter__(self) -> Engine:
@@ -123,18 +122,18 @@ class Engine:
         period_ns = manifest.hop * 1_000_000_000 // manifest.sample_rate_hz
         with self._lock:
             newcomer = (model, task.program, period_ns, budget)
-            admit(self._active(), self.costs, self.settings, newcomer)
-            index = self._slots.index(None)
-            self._generation += 1
-            rate = task.input_format.rate_hz if task.input_format else 50
-            inbox = Inbox(max(1, int(self.settings.inbox_ms * rate / 1000)), live)
-            slot = Slot(
-                index, self._generation, task, model, task.open(), model.open(1, task.program),
-                budget, period_ns, inbox, on_events, on_end, ladder,
+            admit(self._seats.taken, self.costs, self.settings, newcomer)
+            slot = self._turns.slot(
+                *self._seats.offer(), task, model, budget, period_ns,
+                self.costs.buckets(model)[-1], on_end, ladder,
             )  # fmt: skip
+            slot.group = self._seats.group(model, task.program)
+            rate = task.input_format.rate_hz if task.input_format else 50
+            limit = max(1, int(self.settings.inbox_ms * rate / 1000))
+            slot.attach(self._turns, task.push, task.take, on_events, limit, live)
             if restore is not None:
                 restore_slot(slot, restore, self.clock())
-            self._slots[index] = slot
+            self._seats.take(slot)
         return Lease(self, slot)
 
     def release(self, slot: Slot) -> None:
@@ -144,9 +143,12 @@ class Engine:
 
     def wake(self) -> None:
         """Say that there is something to do."""
-        if not self.awake:  # cheaper than setting a signal again, which takes a lock
-            self.awake = True
-            self._signal.set()
+        if not self._turns.awake:
+            self._turns.awake = True
+            try:
+                self._bell.release()
+            except RuntimeError:  # somebody else rang in the same moment
+                return
 
     def post(self, action: Callable[[], None]) -> None:
         """Run ``action`` on the engine's thread between two batches; inline if none runs."""
@@ -160,7 +162,7 @@ class Engine:
     def capacity(self) -> Capacity:
         """Return how much is promised."""
         with self._lock:
-            return admit(self._active(), self.costs, self.settings, None)
+            return admit(self._seats.taken, self.costs, self.settings, None)
 
     def status(self) -> dict[str, Any]:
         """Return counters, costs, load and each stream's figures, ready for JSON."""
@@ -175,15 +177,17 @@ class Engine:
             "rows": self.rows,
             "costs_us": self.costs.table(),
             "backends": {name: model.backend.name for name, model in self.models.items()},
-            "slots": [
-                {
-                    "slot": s.index, "generation": s.generation, "task": s.task.kind,
-                    "model": s.model.name, "hops": s.hops, "misses": s.misses, "gaps": s.gaps,
-                    "rung": s.rung, "latency_us": s.latency_us.summary(),
-                }
-                for s in self._active()
-            ],
-        }  # fmt: skip
+            "slots": [slot.figures() for slot in self._seats.taken],
+        }
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """Tell the time in ns; another clock may be set."""
+        return self._turns.clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], int]) -> None:
+        self._turns.clock = clock
 
     @property
     def steps(self) -> int:
@@ -204,28 +208,33 @@ class Engine:
 
     def run_once(self) -> bool:
         """Do one round: take what came, run one batch. Return whether anything ran."""
-        if self.awake:
-            self._signal.clear()
-            self.awake = False  # in this order: what comes between the two is seen in this round
-        with self._lock:
-            posted, self._posted = self._posted, []
-            active = self._active()
+        turns = self._turns
+        if turns.awake:
+            self._bell.acquire(blocking=False)
+            turns.awake = False  # in this order: what comes between the two is seen in this round
+        posted: list[Callable[[], None]] = []
+        if self._posted:
+            with self._lock:
+                posted, self._posted = self._posted, []
         for action in posted:
             action()
-        self._rounds.set_clock(self.clock)
+        active = self._seats.taken
         ran = self._rounds.run(active)
-        for slot, options, text in self._ladder.observe(self.clock(), self.busy_ns, active):
-            self._rounds.step_ladder(slot, options, text)
+        now = turns.clock()
+        if now >= self._ladder.due_ns:
+            changes = self._ladder.observe(now, self._rounds.busy_ns, active)
+            for slot, options, text in changes:
+                self._rounds.step_ladder(slot, options, text)
         return ran or bool(posted)
 
     def export_slot(self, slot: Slot, future: Future[dict[str, Any]]) -> None:
         """Answer ``future`` with the slot's whole memory; on the engine's thread only."""
-        self._rounds.take_in([slot], everything=True)
+        self._rounds.take_in([slot])
         future.set_result(export_slot(slot))
 
     def _loop(self) -> None:
         while not self._stopping:
-            if not self.run_once() and self._signal.wait(0.05):
+            if not self.run_once() and self._bell.acquire(timeout=0.05):
                 self._gather()
 
     def _gather(self) -> None:
@@ -235,20 +244,13 @@ class Engine:
         """
         pause_ms = self.settings.gather_ms
         near_ns = 10 * pause_ms * 1e6
-        if pause_ms and all(slot.deadline_ns >= near_ns for slot in self._active()):
+        if pause_ms and all(slot.deadline_ns >= near_ns for slot in self._seats.taken):
             time.sleep(pause_ms / 1e3)
-
-    def _active(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot is not None]
 
     def _vacate(self, slot: Slot) -> bool:
         """Take a slot out of the engine; False if it was out already."""
         with self._lock:
-            if slot.closed:
-                return False
-            slot.closed = True
-            self._slots[slot.index] = None
-        return True
+            return self._seats.leave(slot)
 
     def _model(self, task: Task) -> Model:
         try:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ossicle.runtime.audio import Chunk, scrubbed
 from ossicle.runtime.budget import Ledger
 from ossicle.runtime.engine.admission import Costs
 from ossicle.runtime.engine.batch import forget
-from ossicle.runtime.engine.inbox import FLUSH, Note, Update
 from ossicle.runtime.engine.settings import EngineSettings
-from ossicle.runtime.engine.slot import Ready, Slot
+from ossicle.runtime.engine.slot import Slot
 from ossicle.runtime.engine.stepper import Stepper, renew
-from ossicle.runtime.errors import BackendError, OssicleError
-from ossicle.runtime.rows import all_finite
-from ossicle.runtime.task import Event, Hop, NoticeEvent
+from ossicle.runtime.engine.turns import Calls, make_turns
+from ossicle.runtime.engine.words import FLUSH, Update
+from ossicle.runtime.errors import BackendError, CapacityError, OssicleError
+from ossicle.runtime.task import Event, GapEvent, Hop, NoticeEvent
 
-READY_HOPS = 4  # ready and waiting; more audio stays in the inbox
 NOTHING = Ledger()
 
 
@@ -25,68 +23,44 @@ class Rounds:
     """Feeds the tasks, chooses and runs batches, delivers what came of them.
 
     ``vacate`` takes a slot out of the engine and says whether it was still in. Used from one
-    thread at a time. What can be done for all streams of a round at once is: a stream's own share
-    is what ``benchmarks/runtime.py`` calls the engine's cost.
+    thread at a time. What can be done for all streams of a round at once is done by ``turns``,
+    compiled: a stream's own share is what ``benchmarks/runtime.py`` calls the engine's cost. What
+    is rare is here.
     """
 
     def __init__(
-        self, settings: EngineSettings, costs: Costs, vacate: Callable[[Slot], bool]
+        self,
+        settings: EngineSettings,
+        costs: Costs,
+        vacate: Callable[[Slot], bool],
+        wake: Callable[[], None],
+        clock: Callable[[], int],
     ) -> None:
         self.costs, self.vacate = costs, vacate
         self.steps = self.rows = self.busy_ns = 0
-        self._stepper = Stepper(settings, costs)
-        self.clock = self._stepper.clock
-
-    def set_clock(self, clock: Callable[[], int]) -> None:
-        """Tell the time in ns by ``clock`` from here on."""
-        self.clock = self._stepper.clock = clock
+        calls = Calls(wake, _refuse, self._heed, _lost, self._post, self._fail, self._finish)
+        self.turns = make_turns(clock, calls, settings.compiled)
+        self._stepper = Stepper(settings, costs, self.turns)
 
     def run(self, active: Sequence[Slot]) -> bool:
         """Take in what came and run one batch; return whether there was one."""
-        came = [slot for slot in active if slot.inbox.waiting]
-        if came:
-            self.take_in(came)
-        group = self.choose(active)
-        if group:
-            self._run(group)
-        return bool(group)
+        turns = self.turns
+        turns.take_in(active, False)
+        group = turns.choose(active)
+        if not group:
+            return False
+        most = group[0].most
+        self._run(group if len(group) <= most else group[:most])
+        return True
 
-    def take_in(self, slots: Sequence[Slot], everything: bool = False) -> None:
-        """Feed what came; while enough is ready the rest stays in the inbox, which is bounded."""
-        came: list[tuple[Slot, Any, int]] = []
-        for slot in slots:
-            if slot.closed or slot.ending or (len(slot.ready) > READY_HOPS and not everything):
-                continue
-            lost, items = slot.inbox.take_all()
-            if lost:
-                slot.gaps += len(lost)
-                slot.on_events([(gap, NOTHING) for gap in lost])
-            for item, arrival_ns in items:
-                came.append((slot, item, arrival_ns))
-        if not all_finite([item.samples for _, item, _ in came if type(item) is Chunk]):
-            came = [(s, scrubbed(i) if type(i) is Chunk else i, at) for s, i, at in came]
-        for slot, item, arrival_ns in came:
-            if slot.closed:
-                continue
-            try:
-                if type(item) is Chunk:
-                    hops = slot.task.push(slot.state, item)
-                else:
-                    hops = self._heed(slot, item)
-            except Exception as error:  # a task's fault ends its stream, never the thread
-                self.end(slot, _typed(error, slot))
-                continue
-            if hops:
-                now, deadline = self.clock(), arrival_ns + slot.deadline_ns
-                for hop in hops:
-                    slot.ready.append(Ready(hop, arrival_ns, now, deadline))
-            elif slot.ending and not slot.ready:
-                self._finish(slot)
+    def take_in(self, slots: Sequence[Slot]) -> None:
+        """Feed everything that came, however much is ready."""
+        self.turns.take_in(slots, True)
 
     def end(self, slot: Slot, error: OssicleError | None) -> None:
         """Free the slot and tell its holder why; once."""
         if self.vacate(slot):
-            slot.ready.clear()
+            slot.forget_hops()
             forget(slot)
             slot.on_end(error)
 
@@ -102,50 +76,40 @@ class Rounds:
         notice = NoticeEvent("ladder", text, {"rung": slot.rung, **options})
         self._deliver(slot, [notice, *events])
 
-    def _heed(self, slot: Slot, item: Any) -> list[Hop]:
-        """Take what is no audio: a packet, or a word about the stream."""
-        if type(item) is Update:
-            self._deliver(slot, slot.task.update(slot.state, item.options))
-            return []
-        if type(item) is Note:
-            _note(slot, item.then)
-            return []
-        if item is FLUSH:
+    def _heed(self, slot: Slot, word: Any) -> list[Hop]:
+        """Take a word about the stream."""
+        if word is FLUSH:
             hops = slot.task.flush(slot.state)
             slot.ending = True
             return hops
-        return slot.task.push(slot.state, item)
-
-    def choose(self, active: Sequence[Slot]) -> list[Slot]:
-        """Return the slots of the batch to run: the most urgent one's group, urgent first."""
-        waiting = [slot for slot in active if slot.ready]
-        if not waiting:
-            return []
-        waiting.sort(key=_deadline)
-        first = waiting[0]
-        group, bypass = first.group, first.bypass
-        same = [slot for slot in waiting if slot.group == group and slot.bypass is bypass]
-        return same[: self.costs.buckets(first.model)[-1]]
+        if type(word) is Update:
+            self._deliver(slot, slot.task.update(slot.state, word.options))
+        elif not slot.note(word.then):
+            word.then()
+        return []
 
     def _run(self, slots: list[Slot]) -> None:
-        begun = self.clock()
-        for slot in slots:
-            if slot.ready[0].hop.discont:
-                renew(slot)
+        turns = self.turns
+        begun = turns.clock()
+        for slot in turns.stale(slots):
+            renew(slot)
         if slots[0].bypass:
             for slot in slots:
                 self._post(slot, None, begun, 0, 0)
             return
         try:
-            rows, batch_us, compute_us = self._stepper.step(slots, begun)
+            made = self._stepper.step(slots, begun)
         except Exception as error:
             self._isolate(slots, error)
             return
-        for slot, outputs in zip(slots, rows, strict=True):
-            self._post(slot, outputs, begun, batch_us, compute_us)
+        spent = begun, made.batch_us, made.compute_us
+        if made.outputs is None or not turns.deliver(slots, made.outputs, made.places, *spent):
+            for slot, row in zip(slots, self._stepper.mind(slots, made), strict=True):
+                if slot.ready:  # unless its end came while others were answered
+                    self._post(slot, row, *spent)
         self.steps += 1
         self.rows += len(slots)
-        self.busy_ns += self.clock() - begun
+        self.busy_ns += turns.clock() - begun
 
     def _isolate(self, slots: list[Slot], error: Exception) -> None:
         """A batch failed: find whose hop it was, and let the others go on."""
@@ -154,7 +118,7 @@ class Rounds:
                 self._run([slot])
             return
         slot = slots[0]
-        slot.ready.clear()
+        slot.forget_hops()
         if not isinstance(error, OssicleError):
             error = BackendError(f"{slot.model.name} failed: {error}")
         self.end(slot, error)
@@ -162,46 +126,40 @@ class Rounds:
     def _post(
         self,
         slot: Slot,
-        outputs: dict[str, Any] | None,
+        outputs: Mapping[str, Any] | None,
         begun: int,
         batch_us: int,
         compute_us: int,
     ) -> None:
         """Make events of one hop's outputs (``None``: it was bypassed) and deliver them."""
-        ready = slot.ready.popleft()
+        hop, arrival_ns, ready_ns, deadline_ns, notes = slot.pop()
         if slot.bad_hops and outputs is not None:
             text = f"{slot.model.name} made values that are not finite; silence instead"
             self._deliver(slot, [NoticeEvent("model-fault", text, {"hops": slot.bad_hops})])
         try:
             if outputs is None:
-                events = slot.task.bypass(slot.state, ready.hop)  # type: ignore[attr-defined]
+                events = slot.task.bypass(slot.state, hop)  # type: ignore[attr-defined]
             else:
-                events = slot.task.take(slot.state, ready.hop, outputs)
+                events = slot.task.take(slot.state, hop, outputs)
         except Exception as error:
-            self.end(slot, _typed(error, slot))
+            self._fail(slot, error)
             return
-        now = self.clock()
-        arrival_ns, ready_ns = ready.arrival_ns, ready.ready_ns
+        now = self.turns.clock()
         total_us = (now - arrival_ns) // 1000
-        missed = now > ready.deadline_ns
+        missed = now > deadline_ns
         slot.hops += 1
-        if missed:
-            slot.misses += 1
-        slot.latency_us.add(total_us)
+        slot.misses += missed
+        slot.record(total_us)
         if events and not slot.closed:
             wait_us = (ready_ns - arrival_ns) // 1000
             queue_us = (begun - ready_ns) // 1000
             post_us = total_us - wait_us - queue_us - batch_us - compute_us
-            backlog_ms = len(slot.ready) * slot.period_ns / 1e6 if slot.ready else 0.0
+            backlog_ms = slot.ready * slot.period_ns / 1e6
             ledger = Ledger(wait_us, queue_us, batch_us, compute_us, post_us if post_us > 0 else 0,
                             slot.latency, backlog_ms, missed)  # fmt: skip
-            if len(events) == 1:  # nearly always
-                slot.on_events([(events[0], ledger)])
-            else:
-                slot.on_events([(event, ledger) for event in events])
-        if ready.notes:
-            for then in ready.notes:
-                then()
+            slot.on_events([(event, ledger) for event in events])
+        for then in notes:
+            then()
         if slot.ending and not slot.ready:
             self._finish(slot)
 
@@ -214,22 +172,22 @@ class Rounds:
         try:
             self._deliver(slot, slot.task.end(slot.state))
         except Exception as error:
-            self.end(slot, _typed(error, slot))
+            self._fail(slot, error)
             return
         self.end(slot, None)
 
+    def _fail(self, slot: Slot, error: Exception) -> None:
+        """A task raised: its stream ends, and no other."""
+        self.end(slot, _typed(error, slot))
 
-def _deadline(slot: Slot) -> int:
-    return slot.ready[0].deadline_ns
+
+def _refuse() -> None:
+    raise CapacityError("the lease was closed; open a new stream", reason="closed")
 
 
-def _note(slot: Slot, then: Callable[[], None]) -> None:
-    """Call ``then`` once the newest hop that waits was answered; at once if none waits."""
-    if not slot.ready:
-        then()
-        return
-    last = slot.ready[-1]
-    last.notes = [*(last.notes or ()), then]
+def _lost(slot: Slot, gaps: list[tuple[int, int]]) -> None:
+    slot.gaps += len(gaps)
+    slot.on_events([(GapEvent(start, stop, "backlog"), NOTHING) for start, stop in gaps])
 
 
 def _typed(error: Exception, slot: Slot) -> OssicleError:

@@ -16,6 +16,7 @@ class EngineSettings:
     max_load: float = 0.75  # share of the engine's thread that may be promised
     inbox_ms: float = 2_000.0  # audio that may wait for the engine, per stream
     batching: str = "compact"  # or "masked": step idle rows too and put their memory back
+    compiled: bool = True  # use the compiled part where there is one; for tests of its twin
     calibration_runs: int = 25
     around_us: float = 0.0  # what a hop costs this interpreter outside the engine: a transport
     gather_ms: float = 0.0  # waited for more streams to be ready, where no promise is near it

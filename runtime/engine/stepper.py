@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,11 +11,22 @@ from ossicle.runtime.engine.admission import Costs
 from ossicle.runtime.engine.batch import BatchMemory, send_home
 from ossicle.runtime.engine.settings import EngineSettings
 from ossicle.runtime.engine.slot import Slot
+from ossicle.runtime.engine.turns import Turns
 from ossicle.runtime.model import Model
-from ossicle.runtime.rows import all_finite, read_rows
+from ossicle.runtime.rows import finite_values, read_rows
 
 BAD_HOPS_BEFORE_RESET = 3
 Outputs = dict[str, Any]
+
+
+class Made(NamedTuple):
+    """What a step made, and how long it took."""
+
+    outputs: Outputs | None  # ``[B, ...]``: slot ``i`` has row ``places[i]``
+    places: list[int]
+    rows: Sequence[Outputs]  # by slot and looked at, if ``outputs`` is ``None``
+    batch_us: int
+    compute_us: int
 
 
 class Stepper:
@@ -27,74 +37,80 @@ class Stepper:
     where the work grows with the rows; ``benchmarks/runtime.py`` measures both.
     """
 
-    def __init__(self, settings: EngineSettings, costs: Costs) -> None:
-        self.settings, self.costs = settings, costs
-        self.clock: Callable[[], int] = time.monotonic_ns
+    def __init__(self, settings: EngineSettings, costs: Costs, turns: Turns) -> None:
+        self.masked = settings.batching == "masked"
+        self.costs, self.turns = costs, turns
         self._batches: dict[tuple[str, str, int], BatchMemory] = {}
+        self._memories: dict[tuple[int, int], BatchMemory | None] = {}  # by group and streams
 
-    def step(self, slots: list[Slot], begun: int) -> tuple[list[Outputs], int, int]:
-        """Return what may be heard of each slot, and the us spent gathering and computing.
+    def step(self, slots: list[Slot], begun: int) -> Made:
+        """Return what the model made of each slot's hop, and the us spent batching and computing.
+
+        Not all of it need be finite: see :meth:`mind`.
+        """
+        first = slots[0]
+        key = first.group, len(slots)
+        if key not in self._memories:
+            self._memories[key] = self._memory(first.model, first.task.program, len(slots))
+        memory = self._memories[key]
+        if memory is None:
+            return self._one_by_one(slots, begun)
+        clock = self.turns.clock
+        seated = slots == memory.seated  # and nobody moved since
+        places = memory.places if seated else memory.seat(slots, keep=self.masked)
+        saved = memory.guard(places) if self.masked else ()
+        gathered = clock()
+        outputs = memory.step(slots, places)
+        batch_us, compute_us = (gathered - begun) // 1000, (clock() - gathered) // 1000
+        if saved:
+            memory.restore(saved)
+        hop_us = batch_us / len(slots)
+        self.costs.observe(first.model, memory.program, memory.bucket, compute_us, hop_us)
+        return Made(outputs, places, (), batch_us, compute_us)
+
+    def mind(self, slots: list[Slot], made: Made) -> Sequence[Outputs]:
+        """Return what may be heard of each slot.
 
         Where a model made NaN or Inf, the step is taken back for that slot, silence stands in,
         and ``slot.bad_hops`` counts; after several in a row the memory is made anew.
         """
-        model, program = slots[0].model, slots[0].task.program
-        size = self.costs.bucket(model, len(slots))
-        memory = self._memory(model, program, size) if len(slots) > 1 else None
-        if memory is None or not memory.batchable:
-            rows, gathered, done = self._one_by_one(slots)
-            size, runs = 1, len(slots)
-        else:
-            rows, gathered, done = self._together(slots, memory)
-            runs = 1
-        compute_us = (done - gathered) // 1000
-        gather_us = (gathered - begun) // 1000
-        self.costs.observe(model, program, size, compute_us / runs, gather_us / len(slots))
-        return rows, gather_us, compute_us
+        if made.outputs is None:
+            return made.rows
+        rows = read_rows(made.outputs, made.places)
+        return [_mind(slot, row) for slot, row in zip(slots, rows, strict=True)]
 
-    def _one_by_one(self, slots: list[Slot]) -> tuple[list[Outputs], int, int]:
-        gathered = self.clock()
-        rows = []
+    def _one_by_one(self, slots: list[Slot], begun: int) -> Made:
+        first, clock = slots[0], self.turns.clock
+        gathered = clock()
+        rows: list[Outputs] = []
+        made: Outputs = {}
         for slot in slots:
             send_home(slot)
-            inputs = {k: np.asarray(v)[None] for k, v in slot.ready[0].hop.inputs.items()}
+            inputs = {k: np.asarray(v)[None] for k, v in slot.hop.inputs.items()}
             made = slot.model.step(slot.memory, inputs)
-            rows.append(_mind(slot, {name: array[0] for name, array in made.items()}))
-        return rows, gathered, self.clock()
+            if len(slots) > 1:
+                rows.append(_mind(slot, {name: array[0] for name, array in made.items()}))
+        batch_us, compute_us = (gathered - begun) // 1000, (clock() - gathered) // 1000
+        each_us, hop_us = compute_us / len(slots), batch_us / len(slots)
+        self.costs.observe(first.model, first.task.program, 1, each_us, hop_us)
+        return Made(None if rows else made, [0], rows, batch_us, compute_us)
 
-    def _together(self, slots: list[Slot], memory: BatchMemory) -> tuple[list[Outputs], int, int]:
-        masked = self.settings.batching == "masked"
-        places = memory.seat(slots, keep=masked)
-        saved = memory.guard(places) if masked else []
-        gathered = self.clock()
-        made = memory.step([slot.ready[0].hop for slot in slots], places)
-        done = self.clock()
-        memory.restore(saved)
-        rows = read_rows(made, places)
-        if _finite(made):  # one look at the batch is cheaper than one at each row
-            for slot in slots:
-                slot.bad_hops = 0
-        else:
-            rows = [_mind(slot, row) for slot, row in zip(slots, rows, strict=True)]
-        return rows, gathered, done
-
-    def _memory(self, model: Model, program: str, size: int) -> BatchMemory:
-        if self.settings.batching == "masked":
-            size = self.costs.buckets(model)[-1]
+    def _memory(self, model: Model, program: str, streams: int) -> BatchMemory | None:
+        """Return the memory for a number of streams; ``None``: they are stepped one by one."""
+        if streams == 1:
+            return None
+        bucket = self.costs.bucket(model, streams)
+        size = self.costs.buckets(model)[-1] if self.masked else bucket
         key = (model.name, program, size)
         if key not in self._batches:
-            self._batches[key] = BatchMemory(model, program, size)
-        return self._batches[key]
-
-
-def _finite(outputs: Outputs) -> bool:
-    floats = [array for array in outputs.values() if array.dtype.kind == "f"]
-    return all_finite(floats) or all(np.isfinite(array).all() for array in floats)
+            self._batches[key] = BatchMemory(model, program, size, self.turns)
+        memory = self._batches[key]
+        return memory if memory.batchable else None
 
 
 def _mind(slot: Slot, outputs: Outputs) -> Outputs:
     """Keep NaN and Inf that a model made from the listener and out of its memory."""
-    if _finite(outputs):
+    if finite_values(outputs):
         slot.bad_hops = 0
         return outputs
     slot.bad_hops += 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from enginetoys import MONO, Listener, alone, noise
+from enginetoys import MONO, Listener, alone, noise, turns_kind  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import RATE, write_fir, write_stft

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from enginetoys import MONO, Listener, alone, noise
+from enginetoys import MONO, Listener, alone, noise, turns_kind  # noqa: F401 - a fixture
 from toys import write_fir, write_masked
 
 from ossicle.runtime.audio import Chunk
