@@ -55,8 +55,8 @@ class SeparateTask(AudioTask):
         super().__init__(model, program, keep_alarms)
         if set(self.conditions_of) != {"query", "blend"}:
             raise ManifestError(
-                f"{model.name} takes conditions {sorted(self.conditions_of)}, not a query; "
-                "use a bundle of task 'separate'"
+                f"{model.name} takes no query; use a bundle of task 'separate', or "
+                "`ossicle enhance` for the speech alone"
             )
         self.book = book or QueryBook.of(model.bundle)
         self.texts, self.depth = tuple(texts), depth
