@@ -110,10 +110,6 @@ bool whole_numbers(PyObject* array) {
   return kind == 'i' || kind == 'u' || kind == 'b';
 }
 
-void prefetch(const void* at, std::size_t bytes) {
-  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(at) + i);
-}
-
 // Asks for what the streams' turns will touch, all at once: one after another each would wait for memory.
 void warm(PyObject* lanes) {
   const Py_ssize_t count = PyList_GET_SIZE(lanes);

@@ -117,12 +117,9 @@ PyObject* push(Lane* lane, PyObject* const* args, Py_ssize_t count, PyObject* ke
       size = std::max<std::int64_t>(length, 1);
     }
   }
-  Ref done(guarded([&] { return give(lane, args[0], arrival_ns, size, length); }));
-  if (done && !turns->awake) {
-    Ref woken(PyObject_CallNoArgs(turns->wake));
-    if (!woken) return nullptr;
-  }
-  return done.release();
+  Ref given(guarded([&] { return give(lane, args[0], arrival_ns, size, length); }));
+  if (given && !turns->awake && !done(PyObject_CallNoArgs(turns->wake))) return nullptr;
+  return given.release();
 }
 
 // put(word, arrival_ns): a word about the stream, which takes no room.

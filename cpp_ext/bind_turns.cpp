@@ -70,28 +70,38 @@ bool queue(Turns& turns, Lane& lane, PyObject* made, std::int64_t arrival_ns) {
   return true;
 }
 
-bool take_in_one(Turns& turns, Lane& lane) {
+// What was taken out of an inbox, given back one by one.
+struct Taken {
   std::vector<Given> items;
   std::vector<Gap> gaps;
-  lane.inbox.take(items, gaps);
-  std::vector<Ref> kept;
-  kept.reserve(items.size());
-  for (const Given& given : items) kept.emplace_back(static_cast<PyObject*>(given.item));
-  auto* self = reinterpret_cast<PyObject*>(&lane);
-  if (!gaps.empty()) {
-    Ref list(PyList_New(0));
-    for (const Gap& gap : gaps) {
-      const Ref pair(Py_BuildValue("(LL)", static_cast<long long>(gap.start), static_cast<long long>(gap.stop)));
-      if (!list || !pair || PyList_Append(list.get(), pair.get())) return false;
-    }
-    if (!done(call(turns.lost, self, list.get()))) return false;
+  std::size_t next = 0;
+
+  ~Taken() {
+    while (next < items.size()) Py_DECREF(static_cast<PyObject*>(items[next++].item));
   }
-  for (const Given& given : items) {
-    if (lane.closed) break;
+};
+
+bool say_lost(Turns& turns, Lane& lane, const std::vector<Gap>& gaps) {
+  const Ref list(PyList_New(0));
+  for (const Gap& gap : gaps) {
+    const Ref pair(Py_BuildValue("(LL)", static_cast<long long>(gap.start), static_cast<long long>(gap.stop)));
+    if (!list || !pair || PyList_Append(list.get(), pair.get())) return false;
+  }
+  return list && done(call(turns.lost, reinterpret_cast<PyObject*>(&lane), list.get()));
+}
+
+bool take_in_one(Turns& turns, Lane& lane) {
+  Taken taken;
+  lane.inbox.take(taken.items, taken.gaps);
+  if (!taken.gaps.empty() && !say_lost(turns, lane, taken.gaps)) return false;
+  while (taken.next < taken.items.size() && !lane.closed) {
+    const Given given = taken.items[taken.next++];
+    const Ref item(static_cast<PyObject*>(given.item));
     const Ref made = hops_of(turns, lane, given);
     if (!(made ? queue(turns, lane, made.get(), given.arrival_ns) : fail(turns, lane))) return false;
   }
-  if (lane.inbox.items.capacity() == 0) items.clear(), lane.inbox.items.swap(items);  // its memory, for the next time
+  if (lane.inbox.items.capacity() == 0 && taken.next == taken.items.size())  // its memory, for the next time
+    taken.items.clear(), lane.inbox.items.swap(taken.items);
   return true;
 }
 
@@ -113,8 +123,9 @@ PyObject* take_in(Turns* turns, PyObject* args) {
   });
 }
 
-// choose(lanes): those with a hop of the most urgent one's group, urgent first.
-PyObject* choose(Turns*, PyObject* lanes) {
+// choose(lanes): those with a hop of the most urgent one's group, urgent first; `stale` says whether samples were lost
+// before any of these hops.
+PyObject* choose(Turns* turns, PyObject* lanes) {
   if (!PyList_Check(lanes)) return PyErr_Format(PyExc_TypeError, "a list of lanes is expected");
   return guarded([&]() -> PyObject* {
     std::vector<std::pair<std::int64_t, Lane*>> waiting;
@@ -126,28 +137,18 @@ PyObject* choose(Turns*, PyObject* lanes) {
     }
     std::stable_sort(waiting.begin(), waiting.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::size_t count = 0;
+    turns->stale = false;
     for (const auto& [deadline_ns, lane] : waiting) {
       const Lane* first = waiting[0].second;
-      if (lane->group == first->group && lane->bypass == first->bypass) waiting[count++].second = lane;
+      if (lane->group != first->group || lane->bypass != first->bypass) continue;
+      turns->stale |= lane->ready.front().discont;
+      waiting[count++].second = lane;
     }
     Ref list(PyList_New(static_cast<Py_ssize_t>(count)));
     for (std::size_t i = 0; list && i < count; ++i)
       PyList_SET_ITEM(list.get(), i, Py_NewRef(reinterpret_cast<PyObject*>(waiting[i].second)));
     return list.release();
   });
-}
-
-// stale(lanes): those whose first hop says that samples before it were lost.
-PyObject* stale(Turns*, PyObject* lanes) {
-  if (!PyList_Check(lanes)) return PyErr_Format(PyExc_TypeError, "a list of lanes is expected");
-  Ref list(PyList_New(0));
-  for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(lanes); ++i) {
-    PyObject* object = PyList_GET_ITEM(lanes, i);
-    const Lane* lane = lane_of(object);
-    if (!lane) return nullptr;
-    if (!lane->ready.empty() && lane->ready.front().discont && PyList_Append(list.get(), object)) return nullptr;
-  }
-  return list.release();
 }
 
 template <class Visit>
@@ -207,13 +208,14 @@ void destroy(Turns* turns) {
 
 PyMethodDef methods[] = {{"take_in", reinterpret_cast<PyCFunction>(take_in), METH_VARARGS, nullptr},
                          {"choose", reinterpret_cast<PyCFunction>(choose), METH_O, nullptr},
-                         {"stale", reinterpret_cast<PyCFunction>(stale), METH_O, nullptr},
                          {"gather", reinterpret_cast<PyCFunction>(gather), METH_VARARGS, nullptr},
                          {"deliver", reinterpret_cast<PyCFunction>(deliver), METH_VARARGS, nullptr},
                          {}};
 PyGetSetDef properties[] = {
     {"clock", reinterpret_cast<getter>(get_clock), reinterpret_cast<setter>(set_clock), nullptr, nullptr}, {}};
-PyMemberDef members[] = {{"awake", T_BOOL, offsetof(Turns, awake), 0, nullptr}, {}};
+PyMemberDef members[] = {{"awake", T_BOOL, offsetof(Turns, awake), 0, nullptr},
+                         {"stale", T_BOOL, offsetof(Turns, stale), READONLY, nullptr},
+                         {}};
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(make)},
                        {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
                        {Py_tp_traverse, reinterpret_cast<void*>(traverse)},

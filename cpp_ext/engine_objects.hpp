@@ -44,7 +44,7 @@ struct Turns {
   PyObject *clock, *wake;
   PyObject *chunk, *ledger, *scrubbed, *refuse;
   PyObject *heed, *lost, *post, *fail, *finish;
-  char awake;
+  char awake, stale;
   bool monotonic;  // the clock is time.monotonic_ns
 };
 
@@ -92,6 +92,10 @@ inline Lane* lane_of(PyObject* object) {
     Py_XSETREF(known, Py_TYPE(object));
   }
   return static_cast<Lane*>(reinterpret_cast<PlainLane*>(object));
+}
+
+inline void prefetch(const void* at, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(at) + i);
 }
 
 template <class... Args>

@@ -25,10 +25,17 @@ struct Gap {
 // Bounded in samples: full, it drops the oldest audio and packets and keeps account (live), or refuses the newest.
 class Inbox {
  public:
-  std::int64_t limit = 1, held = 0, dropped = 0;
+  // What every push touches stands together.
   bool live = true;
+
+ private:
+  bool mark_ = false;  // the next chunk follows a gap
+
+ public:
+  std::int64_t limit = 1, held = 0;
   std::vector<Given> items;
   std::vector<Gap> gaps;
+  std::int64_t dropped = 0;
 
   bool waiting() const { return !items.empty() || !gaps.empty(); }
 
@@ -74,8 +81,6 @@ class Inbox {
       }
     mark_ = true;  // the next chunk that comes
   }
-
-  bool mark_ = false;
 };
 
 struct Hop {

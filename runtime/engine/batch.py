@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.runtime.engine.slot import Slot
-from ossicle.runtime.engine.turns import Turns
 from ossicle.runtime.errors import AudioError
 from ossicle.runtime.model import Model
 from ossicle.runtime.rows import write_rows
@@ -26,16 +25,15 @@ Array = NDArray[Any]
 class BatchMemory:
     """One model's memory for ``size`` rows."""
 
-    def __init__(self, model: Model, program: str, size: int, turns: Turns) -> None:
-        self.model, self.program, self.turns = model, program, turns
-        self.bucket = size
+    def __init__(self, model: Model, program: str, size: int) -> None:
+        self.model, self.program, self.bucket = model, program, size
         self.state = model.open(size, program)
         self.state.unset.clear()
         self.rows: list[Slot | None] = [None] * size
         self.seated: list[Slot] = []  # by the last call of ``seat``, if nobody moved since
         self.places: list[int] = []
         line = model.program(program)
-        self._inputs = {
+        self.inputs = {
             given.name: np.zeros((size, *given.shape), given.dtype)
             for given in line.inputs
             if given.kind != "condition" and -1 not in given.shape
@@ -70,18 +68,16 @@ class BatchMemory:
         self.seated, self.places = slots, places
         return places
 
-    def step(self, slots: Sequence[Slot], places: list[int]) -> dict[str, Array]:
-        """Step the model once with the slots' next hops in their rows; outputs ``[size, ...]``.
+    def bring(self, slots: Sequence[Slot], places: list[int]) -> None:
+        """Bring the slots' next hops into their rows, input by input.
 
         Raises:
             AudioError, TypeError, ValueError: a hop that no model would take.
         """
-        if not self.turns.gather(self._inputs, self.state.held, slots, places):
-            hops = [slot.hop for slot in slots]
-            for name, target in self._inputs.items():
-                write_rows(target, [hop.inputs[name] for hop in hops], places)
-            self._condition(hops, places)
-        return self.model.step(self.state, self._inputs)
+        hops = [slot.hop for slot in slots]
+        for name, target in self.inputs.items():
+            write_rows(target, [hop.inputs[name] for hop in hops], places)
+        self._condition(hops, places)
 
     def guard(self, places: Sequence[int]) -> list[tuple[int, list[Array]]]:
         """Return copies of the rows that are here but not in ``places``."""
@@ -116,7 +112,7 @@ class BatchMemory:
 
     def _condition(self, hops: Sequence[Hop], places: list[int]) -> None:
         """Hold the conditions that hops bring; most bring none, or all of them the same ones."""
-        fixed = self._inputs
+        fixed = self.inputs
         if sum([len(hop.inputs) for hop in hops]) == len(fixed) * len(hops):
             return
         for name, target in self.state.held.items():

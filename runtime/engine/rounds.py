@@ -91,8 +91,10 @@ class Rounds:
     def _run(self, slots: list[Slot]) -> None:
         turns = self.turns
         begun = turns.clock()
-        for slot in turns.stale(slots):
-            renew(slot)
+        if turns.stale:
+            for slot in slots:
+                if slot.hop.discont:
+                    renew(slot)
         if slots[0].bypass:
             for slot in slots:
                 self._post(slot, None, begun, 0, 0)

@@ -55,12 +55,15 @@ class Stepper:
         memory = self._memories[key]
         if memory is None:
             return self._one_by_one(slots, begun)
-        clock = self.turns.clock
+        turns = self.turns
+        clock = turns.clock
         seated = slots == memory.seated  # and nobody moved since
         places = memory.places if seated else memory.seat(slots, keep=self.masked)
         saved = memory.guard(places) if self.masked else ()
         gathered = clock()
-        outputs = memory.step(slots, places)
+        if not turns.gather(memory.inputs, memory.state.held, slots, places):
+            memory.bring(slots, places)
+        outputs = first.model.step(memory.state, memory.inputs)
         batch_us, compute_us = (gathered - begun) // 1000, (clock() - gathered) // 1000
         if saved:
             memory.restore(saved)
@@ -103,7 +106,7 @@ class Stepper:
         size = self.costs.buckets(model)[-1] if self.masked else bucket
         key = (model.name, program, size)
         if key not in self._batches:
-            self._batches[key] = BatchMemory(model, program, size, self.turns)
+            self._batches[key] = BatchMemory(model, program, size)
         memory = self._batches[key]
         return memory if memory.batchable else None
 

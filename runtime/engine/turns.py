@@ -43,6 +43,7 @@ class Turns:
         self.clock, self._calls = clock, calls
         self.wake, self.refuse = calls.wake, calls.refuse
         self.awake = False  # whether the engine will look at every inbox anyway
+        self.stale = False  # whether samples were lost before any of the hops chosen last
 
     def take_in(self, slots: Sequence[Slot], everything: bool) -> None:
         """Feed what came; while enough is ready the rest stays in the inbox, which is bounded."""
@@ -83,11 +84,9 @@ class Turns:
         if not waiting:
             return []
         group, bypass = waiting[0].group, waiting[0].bypass
-        return [slot for slot in waiting if slot.group == group and slot.bypass is bypass]
-
-    def stale(self, slots: Sequence[Slot]) -> list[Slot]:
-        """Return those whose next hop says that samples before it were lost."""
-        return [slot for slot in slots if slot.hop.discont]
+        chosen = [slot for slot in waiting if slot.group == group and slot.bypass is bypass]
+        self.stale = any(slot.hop.discont for slot in chosen)
+        return chosen
 
     def gather(
         self,
