@@ -72,11 +72,54 @@ std::int64_t outer_of(const std::vector<double>& rows, std::int64_t D) {
   return best;
 }
 
+// A row in fp32, `group` floats apart; returns the error made.
+float to_wide(const double* row, std::int64_t D, float* at, int group) {
+  std::vector<double> off(D);
+  for (std::int64_t d = 0; d < D; ++d) off[d] = row[d] - (at[d * group] = static_cast<float>(row[d]));
+  return up(norm_of(off.data(), D));
+}
+
+// A row in bytes of a scale of its own, in fours `group` fours apart; returns the error made.
+float to_low(const double* row, std::int64_t D, std::int64_t Dp, std::uint8_t* at, int group, float& scale) {
+  std::vector<double> off(D);
+  double peak = 0.0;
+  for (std::int64_t d = 0; d < D; ++d) peak = std::max(peak, std::fabs(row[d]));
+  scale = static_cast<float>(peak / 127.0);
+  if (!(scale > 0.0f)) scale = 0.0f;
+  for (std::int64_t d = 0; d < Dp; ++d) {
+    const double v = d < D && scale > 0.0f ? row[d] / scale : 0.0;
+    const double q = std::clamp(std::nearbyint(v), -127.0, 127.0);
+    if (d < D) off[d] = row[d] - q * scale;
+    at[(d / 4) * 4 * group + d % 4] = static_cast<std::uint8_t>(static_cast<int>(q) + 128);
+  }
+  return up(norm_of(off.data(), D));
+}
+
+// Numbers in 16 bits each: value n is low + step * of[n], but for off.
+struct Sixteenths {
+  float low, step, off;
+};
+
+Sixteenths to_sixteen(const std::vector<double>& values, std::uint16_t* of) {
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  Sixteenths s{static_cast<float>(*least), static_cast<float>((*most - *least) / 65535.0), 0.0f};
+  if (!std::isfinite(s.step) || !std::isfinite(static_cast<float>(*most)))  // then every row is decided exactly
+    return {0.0f, 0.0f, std::numeric_limits<float>::infinity()};
+  double off = 0.0;
+  for (std::size_t n = 0; n < values.size(); ++n) {
+    const double v = s.step > 0.0f ? (values[n] - s.low) / s.step : 0.0;
+    of[n] = static_cast<std::uint16_t>(std::clamp(std::nearbyint(v), 0.0, 65535.0));
+    off = std::max(off, std::fabs(values[n] - (static_cast<double>(s.low) + static_cast<double>(s.step) * of[n])));
+  }
+  s.off = up(off);
+  return s;
+}
+
 }  // namespace
 
 // A book as the search sees it: rows off their mean (of unit length for cosine), whole or as parts.
 struct PackedBooks::Centred {
-  std::vector<double> mean, norm, rows;  // [D], [N] or empty, [N, D]
+  std::vector<double> mean, norm, rows;  // [D] that are floats, [N] or empty, [N, D]
   std::int64_t outer = 1;
 };
 
@@ -108,7 +151,7 @@ PackedBooks::Centred PackedBooks::centred(const float* rows) const {
   auto unit = [&](std::int64_t n) { return c.norm.empty() ? 1.0 : c.norm[n] > 0.0 ? 1.0 / c.norm[n] : 0.0; };
   for (std::int64_t n = 0; n < N; ++n)
     for (std::int64_t d = 0; d < D; ++d) c.mean[d] += rows[n * D + d] * unit(n);
-  for (double& m : c.mean) m /= static_cast<double>(N);
+  for (double& m : c.mean) m = static_cast<float>(m / static_cast<double>(N));
   for (std::int64_t n = 0; n < N; ++n)
     for (std::int64_t d = 0; d < D; ++d) c.rows[n * D + d] = rows[n * D + d] * unit(n) - c.mean[d];
   if (!books_.cosine) c.outer = outer_of(c.rows, D);
@@ -117,78 +160,67 @@ PackedBooks::Centred PackedBooks::centred(const float* rows) const {
 
 std::size_t PackedBooks::room(std::int64_t outer) const {
   const auto& b = books_;
-  std::size_t bytes = Scratch::bytes<double>(b.D) + Scratch::bytes<float>(b.Np);
+  std::size_t bytes = Scratch::bytes<float>(b.D) + Scratch::bytes<std::uint16_t>(b.Np);
   if (b.cosine) bytes += Scratch::bytes<double>(b.N);
   auto packed = [&](std::int64_t count) {
     const std::size_t wide = Scratch::bytes<float>(count * b.D), low = Scratch::bytes<std::uint8_t>(count * b.Dp);
-    return Scratch::bytes<float>(count) + (integer_ ? Scratch::bytes<float>(count) + low : wide);
+    return integer_ ? Scratch::bytes<float>(count) + low : wide;
   };
   return bytes + packed(round_up(b.N / outer, b.group)) + (outer > 1 ? packed(round_up(outer, 16)) : 0);
 }
 
 Rows PackedBooks::pack_rows(const std::vector<double>& rows, int group) {
   const std::int64_t D = books_.D, Dp = books_.Dp, count = rows.size() / D, padded = round_up(count, group);
-  std::vector<double> off(D);
-  if (!integer_) {
-    float *wide = take<float>(padded * D), *errors = take<float>(padded);
-    for (std::int64_t n = 0; n < count; ++n) {
-      float* at = wide + (n / group) * D * group + n % group;
-      for (std::int64_t d = 0; d < D; ++d) {
-        at[d * group] = static_cast<float>(rows[n * D + d]);
-        off[d] = rows[n * D + d] - at[d * group];
-      }
-      errors[n] = up(norm_of(off.data(), D));
+  Rows made{padded, group, 0.0f, 0.0f, nullptr, nullptr, nullptr};
+  float* wide = integer_ ? nullptr : take<float>(padded * D);
+  std::uint8_t* low = integer_ ? take<std::uint8_t>(padded * Dp) : nullptr;
+  float* scales = integer_ ? take<float>(padded) : nullptr;
+  made.wide = wide, made.low = low, made.scale = scales;
+  for (std::int64_t n = 0; n < padded; ++n) {
+    const double* row = rows.data() + std::min(n, count - 1) * D;
+    const std::int64_t first = n / group * group;
+    if (!integer_) {
+      made.off = std::max(made.off, to_wide(row, D, wide + first * D + n % group, group));
+      continue;
     }
-    return {padded, group, errors, nullptr, nullptr, wide};
+    const float error = to_low(row, D, Dp, low + first * Dp + n % group * 4, group, scales[n]);
+    if (scales[n] > 0.0f) made.rough = std::max(made.rough, up(static_cast<double>(error) / scales[n]));
+    else made.off = std::max(made.off, error);
   }
-  std::uint8_t* low = take<std::uint8_t>(padded * Dp);
-  float *scales = take<float>(padded), *errors = take<float>(padded);
-  for (std::int64_t n = 0; n < count; ++n) {
-    const double* row = rows.data() + n * D;
-    double peak = 0.0;
-    for (std::int64_t d = 0; d < D; ++d) peak = std::max(peak, std::fabs(row[d]));
-    float scale = static_cast<float>(peak / 127.0);
-    if (!(scale > 0.0f)) scale = 0.0f;
-    scales[n] = scale;
-    std::uint8_t* at = low + (n / group) * Dp * group + (n % group) * 4;
-    for (std::int64_t d = 0; d < Dp; ++d) {
-      const double v = d < D && scale > 0.0f ? row[d] / scale : 0.0;
-      const double q = std::clamp(std::nearbyint(v), -127.0, 127.0);
-      if (d < D) off[d] = row[d] - q * scale;
-      at[(d / 4) * 4 * group + d % 4] = static_cast<std::uint8_t>(static_cast<int>(q) + 128);
-    }
-    errors[n] = up(norm_of(off.data(), D));
-  }
-  return {padded, group, errors, scales, low, nullptr};
+  return made;
 }
 
 Layer PackedBooks::pack_layer(const float* rows, const Centred& c) {
   const std::int64_t N = books_.N, D = books_.D, Np = books_.Np;
-  double* mean = take<double>(D);
+  const unsigned char* const tables = room_.get() + used_;
+  float* mean = take<float>(D);
   // l2 subtracts the mean from the residual too; for cosine it only shifts every score alike.
-  if (!books_.cosine) std::copy(c.mean.begin(), c.mean.end(), mean);
+  if (!books_.cosine)
+    std::transform(c.mean.begin(), c.mean.end(), mean, [](double m) { return static_cast<float>(m); });
   Parts parts{c.rows, std::vector<double>(D, 0.0)};
   if (c.outer > 1) parts = parts_of(c.rows, c.outer, D);
   const Rows pass = pack_rows(parts.inner, books_.group);
   const Rows outer = c.outer > 1 ? pack_rows(parts.outer, 16) : Rows{};
 
-  float* half = take<float>(Np);
-  std::fill(half, half + Np, std::numeric_limits<float>::infinity());
+  std::vector<double> halves(Np, 0.0);
   double half_max = 0.0, half_sum = 0.0;
-  for (std::int64_t n = 0; n < N; ++n) {
-    double squares = 0.0;
-    for (std::int64_t d = 0; d < D; ++d) squares += c.rows[n * D + d] * c.rows[n * D + d];
-    if (books_.cosine) squares = 0.0;
-    half[n] = static_cast<float>(0.5 * squares);
-    half_max = std::max(half_max, 0.5 * squares), half_sum += 0.5 * squares;
+  for (std::int64_t n = 0; n < N && !books_.cosine; ++n) {
+    const double length = norm_of(c.rows.data() + n * D, D);
+    halves[n] = 0.5 * length * length;
+    half_max = std::max(half_max, halves[n]), half_sum += halves[n];
   }
+  std::fill(halves.begin() + N, halves.end(), halves[N - 1]);
+  std::uint16_t* half = take<std::uint16_t>(Np);
+  const Sixteenths coded = to_sixteen(halves, half);
   double* norm = nullptr;
   if (books_.cosine) std::copy(c.norm.begin(), c.norm.end(), norm = take<double>(N));
   const double row_max = longest(c.rows, D), usual = std::sqrt(2.0 * half_sum / static_cast<double>(N));
   const bool tangent = usual > 1e-15 && usual < 1e15;
-  return {rows, mean, norm, half, pass, outer, up(row_max), up(half_max), up(norm_of(c.mean.data(), D)),
+  return {rows, mean, norm, half, coded.low, coded.step, coded.off, pass, outer, up(row_max), up(half_max),
+          up(norm_of(c.mean.data(), D)),
           up(longest(parts.inner, D) + longest(parts.outer, D)), c.outer > 1 ? up(distance(c.rows, parts, D)) : 0.0f,
-          tangent ? up(1.0 / usual) : 0.0f, up(tangent ? 0.5 * usual : row_max)};
+          tangent ? up(1.0 / usual) : 0.0f, up(tangent ? 0.5 * usual : row_max), tables,
+          room_.get() + used_ - tables};
 }
 
 void PackedBooks::run(const void* x, bool wide, std::int64_t T, std::int64_t layers, std::int32_t* codes,
@@ -197,10 +229,10 @@ void PackedBooks::run(const void* x, bool wide, std::int64_t T, std::int64_t lay
   const std::size_t tile = std::min<std::int64_t>(run.search_tile, T), Dp = books_.Dp, Np = books_.Np;
   Scratch& s = Scratch::here();
   s.begin(Scratch::bytes<double>(tile * Dp) + Scratch::bytes<float>(tile * Dp) +
-          Scratch::bytes<std::int8_t>(tile * Dp) + Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(2 * Np) +
+          Scratch::bytes<std::int8_t>(tile * Dp) + Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(3 * Np) +
           Scratch::bytes<float>(tile * 4) + Scratch::bytes<std::int32_t>(tile));
   const SearchScratch scratch{s.take<double>(tile * Dp), s.take<float>(tile * Dp), s.take<std::int8_t>(tile * Dp),
-                              s.take<float>(tile * Np),  s.take<float>(2 * Np),    s.take<float>(tile * 4),
+                              s.take<float>(tile * Np),  s.take<float>(3 * Np),    s.take<float>(tile * 4),
                               s.take<std::int32_t>(tile)};
   run.search(books_, x, wide, T, layers, codes, stride, scratch);
 }

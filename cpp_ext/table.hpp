@@ -9,8 +9,8 @@ namespace ossicle {
 struct Rows {
   std::int64_t count;       // padded to whole groups
   int group;                // 16 or 64
-  const float* error;       // [count] |row - what was packed|
-  const float* scale;       // [count] of the int8 rows
+  float rough, off;         // |row - what was packed| is at most rough * scale + off
+  const float* scale;       // [count] of the int8 rows, or nullptr
   const std::uint8_t* low;  // [count/group, Dp/4, group, 4] row/scale + 128, or nullptr
   const float* wide;        // [count/group, D, group] in fp32, or nullptr when low is there
 };
@@ -18,22 +18,26 @@ struct Rows {
 // One layer of codebooks, packed for a low-precision first pass whose error is bounded.
 //
 // A row c is kept centred, c' = c - mean. The score of row n for a residual r' = r - mean is
-// S_n = h_n - <r', c'_n>; the smallest is nearest (h = |c'|^2 / 2, or 0 for cosine).
+// S_n = h_n - <r', c'_n>; the smallest is nearest (h = |c'|^2 / 2, or 0 for cosine). What a search reads of every layer
+// is kept small: a book comes from the third cache or from memory, and its bytes are what the search waits for.
 //
 // A book may be a table of sums, c'_(j I + i) = a_i + b_j: then <r', c'> = <r', a_i> + <r', b_j>, and
 // I + J products score all I J rows. `pass` holds the a_i and `outer` the b_j; plain books have all rows in
 // `pass` and an empty `outer`.
 struct Layer {
   const float* rows;         // [N, D] as given: what decides and what is subtracted
-  const double* mean;        // [D]; zeros for cosine
+  const float* mean;         // [D]; zeros for cosine
   const double* norm;        // [N] |c_n| for cosine, nullptr for l2
-  const float* half;         // [Np] h_n, +inf in the padding
-  Rows pass, outer;
+  const std::uint16_t* half;  // [Np] h_n is half_low + half_step * half[n], but for half_off
+  float half_low, half_step, half_off;
+  Rows pass, outer;          // in their padding, and in that of half, stands the last row again
   float row_max, half_max, mean_norm;
   float part_max;  // max |a_i| + max |b_j|, or row_max: no product with a packed row is larger
   float slack;     // max |c'_n - a_i - b_j|; 0 in a plain book
   // |c'_n| <= steep * h_n + flat: the tangent to sqrt(2 h) at the rows' mean h (for cosine: 0 and row_max).
   float steep, flat;
+  const unsigned char* tables;  // all that a search reads of it but rows
+  std::int64_t bytes;
 };
 
 struct Books {
@@ -49,7 +53,7 @@ struct SearchScratch {
   float* centred;       // [tile, Dp]
   std::int8_t* low;     // [tile, Dp]
   float* parts;         // [tile, Np]: products with the packed rows
-  float* edges;         // [2, Np]: the same, less and more by what they may be off
+  float* edges;         // [3, Np]: the same, less and more by what they may be off; then every code's least score
   float* facts;         // [tile, 4]: scale, norm, error, spare
   std::int32_t* shift;  // [tile]: 128 * sum of low
 };

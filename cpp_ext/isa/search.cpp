@@ -19,6 +19,8 @@ namespace ossicle::OSSICLE_NS {
 namespace {
 
 constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
+constexpr int kAsk = 24;  // lines asked for at a time: of 16, 24, 32 and 40 the best
+constexpr std::int64_t kGroups = 64;  // of codes, looked through before rows are read
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
 
 // acc[i] += sum of 4 products of unsigned codes and signed residual bytes, W codes a group.
@@ -83,6 +85,17 @@ OSSICLE_INLINE void dot_group(const std::uint8_t* codes, const std::int8_t* q, s
 }
 #endif
 
+// What is read next, asked for a little at a time while this layer is searched: a book that lies in the third
+// cache comes at 64 bytes in 2 ns, and a search that waits for it takes three times as long.
+struct Ahead {
+  const unsigned char* at = nullptr;
+  const unsigned char* end = nullptr;
+
+  inline __attribute__((always_inline)) void ask(int lines) {
+    for (int i = 0; i < lines && at < end; ++i, at += 64) __builtin_prefetch(at);
+  }
+};
+
 // r' in fp32 and its norm; in int8 also the bytes, their scale and the error made.
 struct Facts {
   float scale, norm, error;
@@ -90,7 +103,7 @@ struct Facts {
 
 OSSICLE_INLINE Facts centre(const Layer& layer, const Books& b, const double* r, float* centred,
                             std::int8_t* low, std::int32_t* shift) {
-  for (std::int64_t d = 0; d < b.D; ++d) centred[d] = static_cast<float>(r[d] - layer.mean[d]);
+  for (std::int64_t d = 0; d < b.D; ++d) centred[d] = static_cast<float>(r[d] - static_cast<double>(layer.mean[d]));
   for (std::int64_t d = b.D; d < b.Dp; ++d) centred[d] = 0.0f;
   vf squares{}, peak{};
   for (std::int64_t d = 0; d < b.Dp; d += L) {
@@ -139,6 +152,7 @@ OSSICLE_INLINE Doubt doubt(const Layer& layer, const Books& b, const Facts& f) {
   const float tilt = f.error * layer.steep * 1.0001f;
   float rest = f.error * layer.flat + reach * layer.slack;
   rest += kUnit * 48.0f * (layer.half_max * (1.0f + tilt) + product);          // rounding of the scores
+  rest += layer.half_off * (1.0f + tilt);
   if (!layer.pass.low) rest += kUnit * static_cast<float>(b.D + 8) * product;  // and of a sum of D terms
   rest += 1.2e-16f * static_cast<float>(b.D + 8) * span * span;                // and of the exact sums
   rest += 1e-15f * layer.mean_norm * span;                                     // and of r - mean
@@ -210,8 +224,9 @@ void first_pass(const Rows& rows, const Books& b, const SearchScratch& s, float*
 }
 
 // A tile of residuals over packed rows.
-void all_rows(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile) {
+void all_rows(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile, Ahead& ahead) {
   for (std::int64_t g = 0; g < rows.count / rows.group; ++g) {
+    ahead.ask(kAsk);
     std::int64_t t = 0;
     for (; t + 4 <= tile; t += 4) first_pass<4>(rows, b, s, to, g, t);
     if (t + 2 <= tile) first_pass<2>(rows, b, s, to, g, t), t += 2;
@@ -289,17 +304,17 @@ void all_rows_tiled(const Rows& rows, const Books& b, const SearchScratch& s, fl
 
 #endif
 
-void pass_over(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile) {
+void pass_over(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile, Ahead& ahead) {
 #if defined(__AMX_TILE__)
   if (rows.low && rows.group == 64 && tile >= 4) return all_rows_tiled(rows, b, s, to, tile);
 #endif
-  all_rows(rows, b, s, to, tile);
+  all_rows(rows, b, s, to, tile, ahead);
 }
 
 // Products of a tile of residuals with everything packed: a_i, then b_j (if there are any).
-void all_parts(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile) {
-  pass_over(layer.pass, b, s, s.parts, tile);
-  if (layer.outer.count) pass_over(layer.outer, b, s, s.parts + layer.pass.count, tile);
+void all_parts(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile, Ahead& ahead) {
+  pass_over(layer.pass, b, s, s.parts, tile, ahead);
+  if (layer.outer.count) pass_over(layer.outer, b, s, s.parts + layer.pass.count, tile, ahead);
 }
 
 OSSICLE_INLINE double exact_score(const Layer& layer, const Books& b, const double* r, std::int64_t n) {
@@ -308,41 +323,57 @@ OSSICLE_INLINE double exact_score(const Layer& layer, const Books& b, const doub
   return layer.norm[n] > 0.0 ? -(exact_dot(r, c, b.D) / layer.norm[n]) : 0.0;
 }
 
-// Of each packed row its product less and more by what it may be off: edges [count] and [Np + count].
-void spread(const Rows& rows, const float* parts, float reach, float* edges, std::int64_t Np) {
+// What one packed row's product may be off by, for a residual of length `reach`.
+OSSICLE_INLINE vf error_of(const Rows& rows, std::int64_t i, float reach) {
+  const vf off = all(rows.off * reach);
+  return rows.scale ? load(rows.scale + i) * (rows.rough * reach) + off : off;
+}
+
+typedef std::uint16_t vs __attribute__((vector_size(2 * L), aligned(2), may_alias));
+// h_n but for its step and its low end.
+OSSICLE_INLINE vf halves(const Layer& layer, std::int64_t n) {
+  return tofloat(__builtin_convertvector(*reinterpret_cast<const vs*>(layer.half + n), vi));
+}
+
+// Of each packed row its product less and more by what it may be off: edges [count] and [Np + count]; both less what
+// is added to them in any case, `low` and `high`.
+OSSICLE_INLINE void spread(const Rows& rows, const float* parts, float reach, float low, float high, float* edges,
+                           std::int64_t Np) {
   for (std::int64_t i = 0; i < rows.count; i += L) {
-    const vf p = load(parts + i), e = load(rows.error + i) * reach;
-    store(edges + i, p - e);
-    store(edges + Np + i, p + e);
+    const vf p = load(parts + i), e = error_of(rows, i, reach);
+    store(edges + i, (p - e) - low);
+    store(edges + Np + i, (p + e) - high);
   }
 }
 
-// The least that the best code can be proven to score: U.
-OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d, const float* inner) {
+// The least that the best code can be proven to score, U; of each code the least that it may score (but for its
+// second part) goes to floor [Np].
+OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d, const float* edges, float* floor,
+                             Ahead& ahead) {
   const std::int64_t I = layer.pass.count;
-  const vf more = all(1.0f + d.tilt);
-  vf low[4];
-  for (vf& v : low) v = all(__builtin_inff());
-  for (std::int64_t n0 = 0; n0 < b.Np; n0 += I) {
-    const vf of_outer = all(layer.outer.count ? inner[I + n0 / I] : 0.0f);
-    for (std::int64_t i = 0; i < I; i += 4 * L)
-      for (int c = 0; c < 4; ++c) {
+  const vf more = all(layer.half_step * (1.0f + d.tilt)), less = all(layer.half_step * (1.0f - d.tilt));
+  const vf far = all(__builtin_inff());
+  vf low = far;
+  for (std::int64_t n0 = 0, j = 0; n0 < b.Np; n0 += I, ++j) {
+    vf of[2] = {far, far};
+    for (std::int64_t i = 0; i < I; i += 2 * L)
+      for (int c = 0; c < 2; ++c) {
         const std::int64_t at = i + c * L;
-        if (at < I) low[c] = least(low[c], (load(layer.half + n0 + at) * more - load(inner + at)) - of_outer);
+        const vf half = halves(layer, n0 + at);
+        of[c] = least(of[c], half * more - load(edges + at));
+        store(floor + n0 + at, half * less - load(edges + b.Np + at));
       }
+    const vf both = least(of[0], of[1]);
+    low = layer.outer.count ? least(low, both - all(edges[I + j])) : least(low, both);
+    ahead.ask(kAsk / 8);
   }
-  return lowest(least(least(low[0], low[1]), least(low[2], low[3]))) + d.rest;
+  return lowest(low) + d.rest;
 }
 
-// Bits of the codes of a group, from n on, that may score U or less.
-OSSICLE_INLINE std::uint64_t within(const Layer& layer, const Doubt& d, const float* inner, std::int64_t n,
-                                    int group, float U) {
-  const std::int64_t I = layer.pass.count, at = layer.outer.count ? n % I : n;  // a division is dear in a small book
-  const vf less = all(1.0f - d.tilt);
-  const vf limit = all((U + d.rest) + (layer.outer.count ? inner[I + n / I] : 0.0f));
+// Bits of the codes of a group that may score at most limit.
+OSSICLE_INLINE std::uint64_t within(const float* floor, vf limit, int group) {
   std::uint64_t bits = 0;
-  for (int j = 0; j < group; j += L)
-    bits |= static_cast<std::uint64_t>(lanes_of(load(layer.half + n + j) * less - load(inner + at + j) <= limit)) << j;
+  for (int j = 0; j < group; j += L) bits |= static_cast<std::uint64_t>(lanes_of(load(floor + j) <= limit)) << j;
   return bits;
 }
 
@@ -368,6 +399,14 @@ OSSICLE_INLINE void take_best(const Layer& layer, const Books& b, const double* 
   }
 }
 
+// Their rows lie cold and far apart; one after the other they cost as much as the rest of the search.
+OSSICLE_INLINE void ask_rows(const Layer& layer, const Books& b, std::int64_t n0, std::uint64_t left) {
+  for (; left; left &= left - 1) {
+    const float* row = layer.rows + (n0 + __builtin_ctzll(left)) * b.D;
+    for (std::int64_t d = 0; d < b.D && d < 128; d += 16) __builtin_prefetch(row + d);
+  }
+}
+
 OSSICLE_INLINE std::uint64_t first(std::int64_t count) {
   return count < 64 ? (std::uint64_t{1} << count) - 1 : ~std::uint64_t{0};
 }
@@ -379,7 +418,8 @@ OSSICLE_INLINE std::int64_t decide_small(const Layer& layer, const Books& b, con
   const vf more = all(1.0f + d.tilt), less = all(1.0f - d.tilt);
   vf low = all(__builtin_inff()), floor[R];
   for (int j = 0; j < R; ++j) {
-    const vf p = load(parts + j * L), e = load(layer.pass.error + j * L) * d.reach, half = load(layer.half + j * L);
+    const vf p = load(parts + j * L), e = error_of(layer.pass, j * L, d.reach);
+    const vf half = halves(layer, j * L) * layer.half_step + layer.half_low;
     low = least(low, half * more - (p - e));
     floor[j] = half * less - (p + e);
   }
@@ -396,17 +436,34 @@ OSSICLE_INLINE std::int64_t decide_small(const Layer& layer, const Books& b, con
 
 // The lowest-numbered best code among those that may be it (all of them if no bound is finite).
 OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
-                                   const Doubt& d) {
+                                   const Doubt& d, Ahead& ahead) {
   if (b.Np == 16) return decide_small(layer, b, s, t, d);
   const float* parts = s.parts + t * b.Np;
-  spread(layer.pass, parts, d.reach, s.edges, b.Np);
-  spread(layer.outer, parts + layer.pass.count, d.reach, s.edges + layer.pass.count, b.Np);
-  const float U = ceiling(layer, b, d, s.edges);
+  ahead.ask(kAsk);
+  float* const floor = s.edges + 2 * b.Np;
+  const std::int64_t I = layer.pass.count;
+  const float base = layer.half_low;
+  spread(layer.pass, parts, d.reach, base * (1.0f + d.tilt), base * (1.0f - d.tilt), s.edges, b.Np);
+  spread(layer.outer, parts + I, d.reach, 0.0f, 0.0f, s.edges + I, b.Np);
+  const float U = ceiling(layer, b, d, s.edges, floor, ahead);
   const bool sure = __builtin_isfinite(U);
+  const float* const of_outer = s.edges + b.Np + I;
+  const auto limit = [&](std::int64_t j) { return all((U + d.rest) + (layer.outer.count ? of_outer[j] : 0.0f)); };
   Best best;
-  for (std::int64_t g = 0; g < b.Np; g += b.group) {
-    const std::uint64_t left = sure ? within(layer, d, s.edges + b.Np, g, b.group, U) : ~std::uint64_t{0};
-    if (left) take_best(layer, b, s.residual + t * b.Dp, g, left & first(b.N - g), best);
+  std::uint64_t left[kGroups];
+  std::int64_t at = 0, j = 0;  // of a code n = j I + at
+  vf now = limit(0);
+  for (std::int64_t g0 = 0; g0 < b.Np; g0 += kGroups * b.group) {
+    // First which rows they are, and all of them asked for at once; then the sums.
+    const std::int64_t groups = b.Np - g0 < kGroups * b.group ? (b.Np - g0) / b.group : kGroups;
+    for (std::int64_t i = 0; i < groups; ++i) {
+      const std::int64_t g = g0 + i * b.group;
+      left[i] = (sure ? within(floor + g, now, b.group) : ~std::uint64_t{0}) & first(b.N - g);
+      if (sure && left[i]) ask_rows(layer, b, g, left[i]);
+      if ((at += b.group) == I && g + b.group < b.Np) at = 0, now = limit(++j);
+    }
+    for (std::int64_t i = 0; i < groups; ++i)
+      if (left[i]) take_best(layer, b, s.residual + t * b.Dp, g0 + i * b.group, left[i], best);
   }
   return best.code < 0 ? 0 : best.code;
 }
@@ -425,6 +482,9 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
       }
     for (std::int64_t k = 0; k < layers; ++k) {
       const Layer& layer = b.layers[k];
+      Ahead ahead;
+      if (k + 1 < layers) ahead = {b.layers[k + 1].tables, b.layers[k + 1].tables + b.layers[k + 1].bytes};
+      ahead.ask(kAsk);
       Doubt doubts[kTile];
       for (std::int64_t t = 0; t < tile; ++t) {
         const Facts f = centre(layer, b, s.residual + t * b.Dp, s.centred + t * b.Dp,
@@ -432,10 +492,10 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
         s.facts[4 * t] = f.scale;
         doubts[t] = doubt(layer, b, f);
       }
-      all_parts(layer, b, s, tile);
+      all_parts(layer, b, s, tile, ahead);
       for (std::int64_t t = 0; t < tile; ++t) {
         double* r = s.residual + t * b.Dp;
-        const std::int64_t n = decide(layer, b, s, t, doubts[t]);
+        const std::int64_t n = decide(layer, b, s, t, doubts[t], ahead);
         codes[k * stride + t0 + t] = static_cast<std::int32_t>(n);
         if (k + 1 < layers) subtract(r, layer.rows + n * b.D, b.D);
       }
