@@ -1,11 +1,15 @@
 // The step executor in Python: a plan is written step by step, a run is bound to arrays.
+#include <chrono>
+
 #include "bind.hpp"
 #include "native.hpp"
+#include "quantise.hpp"
 
 namespace ossicle {
 namespace {
 using namespace native;
 
+using Codes = py::array_t<std::int32_t, py::array::c_style>;
 // (buffer, offset, shape, strides)
 using Place = std::tuple<int, std::int64_t, std::vector<std::int64_t>, std::vector<std::int64_t>>;
 
@@ -34,17 +38,53 @@ class Bound {
     run_ = std::make_unique<Run>(*plan_, streams, outside);
   }
   void step(int side) {
-    py::gil_scoped_release release;
-    run_->step(side);
+    bool fine = true;
+    {
+      py::gil_scoped_release release;
+      fine = !before_ || before_->decode();
+      if (fine) run_->step(side);
+      if (fine && after_) after_->encode();
+    }
+    need(fine, "a code is below -1 or not below N");
+  }
+  // Codes [B, K, T] become the vectors [B, T, D] of an input before each step.
+  void look_up(std::shared_ptr<PackedBooks> books, const Floats& vectors, const Codes& codes) {
+    before_ = quantiser(std::move(books), vectors, codes, std::nullopt);
+  }
+  // The vectors of an output become codes after each step: of each stream as many layers as `layers` [B] says.
+  void search(std::shared_ptr<PackedBooks> books, const Floats& vectors, const Codes& codes,
+              const std::optional<Codes>& layers) {
+    after_ = quantiser(std::move(books), vectors, codes, layers);
   }
   void poison() { run_->poison(); }
   std::vector<std::pair<int, std::int64_t>> profile(int side) {
     std::vector<std::pair<int, std::int64_t>> found;
+    const auto timed = [&](int kind, auto part) {
+      const auto begin = std::chrono::steady_clock::now();
+      part();
+      const auto spent = std::chrono::steady_clock::now() - begin;
+      found.emplace_back(kind, std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+    };
+    if (before_) timed(-2, [&] { before_->decode(); });
     for (const auto& [kind, ns] : run_->profile(side)) found.emplace_back(static_cast<int>(kind), ns);
+    if (after_) timed(-1, [&] { after_->encode(); });
     return found;
   }
 
  private:
+  std::unique_ptr<Quantiser> quantiser(std::shared_ptr<PackedBooks> books, const Floats& vectors, const Codes& codes,
+                                       const std::optional<Codes>& layers) {
+    need(vectors.ndim() == 3 && vectors.shape(2) == books->D(), "vectors must be [B, T, D] with the books' D");
+    const std::int64_t B = vectors.shape(0), T = vectors.shape(1), K = codes.ndim() == 3 ? codes.shape(1) : 0;
+    need(codes.ndim() == 3 && codes.shape(0) == B && codes.shape(2) == T && codes.writeable() && vectors.writeable(),
+         "codes must be [B, K, T] and, like the vectors, writeable");
+    need(K >= 1 && K <= books->K(), "K must be from 1 to the number of books");
+    need(!layers || layers->size() == B, "layers must be one number a stream");
+    held_ = py::make_tuple(held_, vectors, codes, layers);
+    return std::make_unique<Quantiser>(std::move(books), const_cast<float*>(vectors.data()),
+                                       const_cast<std::int32_t*>(codes.data()), layers ? layers->data() : nullptr, B,
+                                       K, T);
+  }
   // Every array must be contiguous, writeable, of the item and as large as each buffer that names it.
   std::vector<float*> pointers(const py::list& arrays, Home home, std::int64_t streams) {
     std::vector<float*> found;
@@ -70,6 +110,7 @@ class Bound {
   std::shared_ptr<Plan> plan_;
   py::tuple held_;
   std::unique_ptr<Run> run_;
+  std::unique_ptr<Quantiser> before_, after_;
 };
 
 }  // namespace
@@ -122,6 +163,9 @@ void bind_native(py::module_& m) {
   py::class_<Bound>(m, "StepRun")
       .def(py::init<std::shared_ptr<Plan>, std::int64_t, py::list, py::list, py::list, py::list>())
       .def("step", &Bound::step)
+      .def("look_up", &Bound::look_up, py::arg("books"), py::arg("vectors").noconvert(), py::arg("codes").noconvert())
+      .def("search", &Bound::search, py::arg("books"), py::arg("vectors").noconvert(), py::arg("codes").noconvert(),
+           py::arg("layers").noconvert())
       .def("poison", &Bound::poison)
       .def("profile", &Bound::profile);
 }

@@ -22,13 +22,13 @@ void encode(const PackedBooks& books, const py::array_t<T, py::array::c_style>& 
 }  // namespace
 
 void bind_search(py::module_& m) {
-  py::class_<PackedBooks>(m, "Books")
+  py::class_<PackedBooks, std::shared_ptr<PackedBooks>>(m, "Books")
       .def(py::init([](const Floats& rows, bool cosine, bool integer) {
              need(rows.ndim() == 3 && rows.size() > 0, "books must be [K, N, D] and not empty");
              need(rows.shape(2) <= 32768, "D may be 32768 at most");
              const float* data = rows.data();
              py::gil_scoped_release release;
-             return std::make_unique<PackedBooks>(data, rows.shape(0), rows.shape(1), rows.shape(2), cosine,
+             return std::make_shared<PackedBooks>(data, rows.shape(0), rows.shape(1), rows.shape(2), cosine,
                                                   integer);
            }),
            py::arg("rows").noconvert(), py::arg("cosine"), py::arg("integer"))

@@ -254,6 +254,9 @@ bool PackedBooks::decode(const std::int32_t* codes, std::int64_t layers, std::in
   s.begin(Scratch::bytes<double>(D));
   double* total = s.take<double>(D);
   for (std::int64_t t = 0; t < T; ++t) {
+    for (std::int64_t k = 0; k < layers; ++k)  // rows lie cold and far apart: ask for all of them at once
+      if (codes[k * T + t] >= 0)
+        for (std::int64_t d = 0; d < D && d < 128; d += 16) __builtin_prefetch(rows_ + (k * N + codes[k * T + t]) * D + d);
     std::fill_n(total, D, 0.0);
     for (std::int64_t k = 0; k < layers; ++k) {
       const std::int32_t n = codes[k * T + t];

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ossicle.runtime.backend import Backend, BoundGraph, LoadedGraph, make_backend
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import AudioError, BackendError, ManifestError
-from ossicle.runtime.host import HostOp, make_host_op
-from ossicle.runtime.manifest import Manifest, Op, Program, ProgramInput
+from ossicle.runtime.manifest import Manifest, Program, ProgramInput
+from ossicle.runtime.program import make_ready
 
 Array = NDArray[Any]
 
@@ -26,9 +26,10 @@ class Model:
         self.backend = backend
         self.name = bundle.manifest.name  # the bundle's
         self._graphs: dict[str, LoadedGraph] = {}
-        self._ops: dict[str, tuple[HostOp | None, ...]] = {}
-        for name, program in bundle.manifest.programs.items():
-            self._ops[name] = tuple(self._prepare(op) for op in program.ops)
+        self._ready = {
+            name: make_ready(line, bundle, self._load)
+            for name, line in bundle.manifest.programs.items()
+        }
 
     @classmethod
     def load(
@@ -67,11 +68,7 @@ class Model:
     def open(self, batch: int = 1, program: str = "step") -> ModelState:
         """Return fresh memory for ``batch`` rows of one program."""
         line = self.program(program)
-        parts: list[BoundGraph | dict[str, Array]] = []
-        for op, host in zip(line.ops, self._ops[program], strict=True):
-            parts.append(
-                self._graphs[op.graph or ""].bind(batch) if host is None else host.open(batch)
-            )
+        parts = [ready.open(batch) for ready in self._ready[program]]
         conditions = [given for given in line.inputs if given.kind == "condition"]
         held = {given.name: self._default(given, batch) for given in conditions}
         unset = {given.name for given in conditions if given.default is None}
@@ -95,15 +92,14 @@ class Model:
         values = self._collect(line, state, inputs)
         state.begin()
         try:
-            for op, host, part in zip(line.ops, self._ops[state.program], state.parts, strict=True):
-                if host is not None:
-                    assert isinstance(part, dict)
-                    made = host.run(part, [values[n] for n in op.inputs])
-                    values.update(zip(op.outputs, made, strict=True))
-                else:
-                    assert not isinstance(part, dict)
-                    self._run_graph(op, part, values)
+            for ready, part in zip(self._ready[state.program], state.parts, strict=True):
+                if not isinstance(part, dict):
+                    given = part.run({port: values[name] for port, name in ready.takes})
+                    values.update([(name, given[port]) for port, name in ready.gives])
                     state.ran.append(part)
+                elif ready.host is not None:
+                    made = ready.host.run(part, [values[n] for n in ready.op.inputs])
+                    values.update(zip(ready.op.outputs, made, strict=True))
         except Exception:
             state.undo()
             raise
@@ -145,20 +141,10 @@ class Model:
     def _template(self, program: str) -> ModelState:
         return self.open(1, program)
 
-    def _prepare(self, op: Op) -> HostOp | None:
-        if op.op != "graph":
-            return make_host_op(op, self.bundle)
-        name = op.graph or ""
+    def _load(self, name: str) -> LoadedGraph:
         if name not in self._graphs:
             self._graphs[name] = self.backend.load(self.bundle, name)
-        return None
-
-    def _run_graph(self, op: Op, bound: BoundGraph, values: dict[str, Array]) -> None:
-        spec = self.manifest.graphs[op.graph or ""]
-        given = {p.name: values[n] for p, n in zip(spec.inputs, op.inputs, strict=True)}
-        made = bound.run(given)
-        for port, name in zip(spec.outputs, op.outputs, strict=True):
-            values[name] = made[port.name]
+        return self._graphs[name]
 
     def _collect(
         self, line: Program, state: ModelState, inputs: Mapping[str, Array]

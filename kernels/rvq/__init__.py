@@ -24,7 +24,7 @@ Books = NDArray[np.float32]
 __all__ = ["Metric", "PackedBooks", "decode", "encode", "pack", "project"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class PackedBooks:
     """Codebooks laid out for search; immutable, shared by any number of streams and threads."""
 

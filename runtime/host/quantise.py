@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -10,46 +13,83 @@ from ossicle.runtime.errors import ManifestError
 from ossicle.runtime.host.base import Array, HostState, Params, host_op
 from ossicle.runtime.host.spectrum import Stateless
 
+if TYPE_CHECKING:
+    from ossicle.kernels.rvq import PackedBooks
+
+_packed: WeakValueDictionary[bytes, PackedBooks] = WeakValueDictionary()  # by their bytes
+
 
 class RvqEncode(Stateless):
-    """``[B, T, D]`` -> int32 ``[B, K, T]``."""
+    """``[B, T, D]`` -> int32 ``[B, K, T]``; with ``[B, 1]`` layers, -1 beyond each row's own.
+
+    Layers below 1 or above K mean all of them. The first codes do not depend on how many follow.
+    """
 
     def __init__(self, books: Array) -> None:
         from ossicle.kernels import rvq  # late: kernels may compile on import
 
         self.depth = len(books)
-        self.packed = rvq.pack(books)
+        self.packed = pack(books)
         self.encode = rvq.encode
 
     def run(self, state: HostState, inputs: Sequence[Array]) -> list[Array]:
-        """Return the codes of all layers."""
+        """Return the codes of all layers, or of those that each row wants."""
         batch, frames, width = inputs[0].shape
         rows = np.ascontiguousarray(inputs[0].reshape(batch * frames, width), np.float32)
-        codes = np.empty((self.depth, len(rows)), np.int32)  # given, so that only C++ checks
-        self.encode(rows, self.packed, out=codes)
-        if batch == 1:
-            return [codes[None]]
-        return [np.ascontiguousarray(codes.reshape(self.depth, batch, frames).transpose(1, 0, 2))]
+        wanted = self._wanted(inputs[1]) if len(inputs) > 1 else None
+        most = self.depth if wanted is None else int(wanted.max())
+        codes = np.full((self.depth, len(rows)), -1, np.int32)
+        self.encode(rows, self.packed, most, out=codes[:most])  # given, so that only C++ checks
+        codes = codes.reshape(self.depth, batch, frames).transpose(1, 0, 2)
+        if wanted is not None:
+            unwanted = np.arange(self.depth)[None, :] >= wanted[:, None]  # [B, K]
+            codes = np.where(unwanted[:, :, None], np.int32(-1), codes)
+        return [np.ascontiguousarray(codes)]
+
+    def _wanted(self, layers: Array) -> Array:
+        counts = layers.reshape(-1)
+        return np.where((counts < 1) | (counts > self.depth), self.depth, counts)
 
 
 class RvqDecode(Stateless):
     """int32 ``[B, K, T]`` -> ``[B, T, D]``; code ``-1`` is a layer that did not arrive."""
 
     def __init__(self, books: Array) -> None:
-        padded = np.zeros((len(books), books.shape[1] + 1, books.shape[2]), np.float32)
-        padded[:, :-1] = books  # index -1 is the added row of zeros
-        self.books = padded
-        self.layers = np.arange(len(books))[None, :, None]
+        from ossicle.kernels import rvq
+
+        self.depth, self.rows = books.shape[:2]
+        self.packed = pack(books)
+        self.decode = rvq.decode
 
     def run(self, state: HostState, inputs: Sequence[Array]) -> list[Array]:
         """Return the sum of the codes' vectors."""
         codes = inputs[0]
-        if codes.min() < -1 or codes.max() >= self.books.shape[1] - 1:
+        self.check(codes)
+        batch, layers, frames = codes.shape
+        turned = np.ascontiguousarray(codes.transpose(1, 0, 2).reshape(layers, -1), np.int32)
+        return [self.decode(turned, self.packed).reshape(batch, frames, -1)]
+
+    def check(self, codes: Array) -> None:
+        """Refuse codes that no book has.
+
+        Raises:
+            ManifestError: below -1, or not below N.
+        """
+        if codes.min() < -1 or codes.max() >= self.rows:
             raise ManifestError(
-                f"codes from {codes.min()} to {codes.max()}; "
-                f"-1 to {self.books.shape[1] - 2} expected"
+                f"codes from {codes.min()} to {codes.max()}; -1 to {self.rows - 1} expected"
             )
-        return [self.books[self.layers, codes].sum(axis=1)]
+
+
+def pack(books: Array) -> PackedBooks:
+    """Return ``[K, N, D]`` packed for search; equal books are packed once, whoever asks."""
+    from ossicle.kernels import rvq
+
+    key = hashlib.sha256(repr(books.shape).encode() + books.tobytes()).digest()
+    made = _packed.get(key)
+    if made is None:
+        made = _packed[key] = rvq.pack(np.ascontiguousarray(books, np.float32))
+    return made
 
 
 def _books(params: Params) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ossicle.runtime.backend.base import Array, initial_state
+from ossicle.runtime.backend.joined import Joined
 from ossicle.runtime.backend.native import arithmetic, gathers, movement, products, quantised
 from ossicle.runtime.backend.native.lowering import Lowering
 from ossicle.runtime.backend.native.onnxfile import read_onnx
@@ -83,6 +84,12 @@ class NativeGraph:
         """Return the graph with fresh memory for ``batch`` rows."""
         return NativeBound(self, batch)
 
+    def bind_joined(self, batch: int, joined: Joined) -> NativeBound:
+        """Return the same with the quantiser at its edge inside each step."""
+        bound = NativeBound(self, batch)
+        bound.join(joined)
+        return bound
+
 
 class NativeBound:
     """Arrays of fixed addresses, and the plan bound to them."""
@@ -106,6 +113,23 @@ class NativeBound:
             graph.plan, batch, [*self._inputs.values()], [*self._outputs.values()], *held
         )
         self._now = 0
+        self._joined: Joined | None = None
+
+    def join(self, joined: Joined) -> None:
+        """Give codes instead of an input, or take them beside an output."""
+        self._joined = joined
+        given, port = joined.before is not None, joined.port
+        vectors = self._inputs.pop(port) if given else self._outputs[port]
+        codes = np.full((self.batch, joined.depth, vectors.shape[1]), -1, np.int32)
+        if given:
+            self._inputs[joined.codes] = codes
+            self._run.look_up(joined.books, vectors, codes)
+            return
+        layers = np.zeros((self.batch, 1), np.int32)
+        if joined.layers is not None:
+            self._inputs[joined.layers] = layers
+        self._outputs[joined.codes] = codes
+        self._run.search(joined.books, vectors, codes, layers)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Copy the inputs in, step, swap the states."""
@@ -114,9 +138,23 @@ class NativeBound:
             if given.shape != held.shape:
                 raise BackendError(f"input {name} has shape {given.shape}; {held.shape} expected")
             np.copyto(held, given, casting="same_kind")
-        self._run.step(self._now)
+        try:
+            self._run.step(self._now)
+        except ValueError:  # nothing has run: the states are as they were
+            if self._joined is not None and self._joined.before is not None:
+                self._joined.before.check(self._inputs[self._joined.codes])
+            raise
         self._now ^= 1
         return self._outputs
+
+    def profile(self) -> list[tuple[int, int]]:
+        """Step with the inputs of the last run; return the kind and nanoseconds of every part.
+
+        Kinds are those of the executor; -2 is looking codes up, -1 the search for them.
+        """
+        spent = self._run.profile(self._now)
+        self._now ^= 1
+        return [(int(kind), int(ns)) for kind, ns in spent]
 
     def states(self) -> dict[str, Array]:
         """Return the current states; they are the buffers themselves."""
