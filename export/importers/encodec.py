@@ -115,11 +115,14 @@ def _programs(hop: int, layers: int) -> dict[str, Program]:
     codes = ("codes", "frame", (layers, FRAMES), "int32")
     return {
         "encode": Program(
-            inputs=(ProgramInput("audio", "audio", (1, hop)),),
+            inputs=(
+                ProgramInput("audio", "audio", (1, hop)),
+                ProgramInput("layers", "condition", (1,), "int32", "zeros"),  # 0: all
+            ),
             outputs=(ProgramOutput(*codes),),
             ops=(
                 Op("graph", ("audio",), ("features",), "encoder"),
-                Op("rvq_encode", ("features",), ("codes",), params=books),
+                Op("rvq_encode", ("features", "layers"), ("codes",), params=books),
             ),
         ),
         "decode": Program(

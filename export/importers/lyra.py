@@ -76,11 +76,14 @@ def draft(path: Path) -> Draft:
 def _programs(suffix: str) -> dict[str, Program]:
     books = {"books": "books.npy"}
     encode = Program(
-        inputs=(ProgramInput("audio", "audio", (1, HOP)),),
+        inputs=(
+            ProgramInput("audio", "audio", (1, HOP)),
+            ProgramInput("layers", "condition", (1,), "int32", "zeros"),  # 0: all
+        ),
         outputs=(ProgramOutput("codes", "frame", (LAYERS, 1), "int32"),),
         ops=(
             Op("graph", ("audio",), ("features",), f"encoder{suffix}"),
-            Op("rvq_encode", ("features",), ("codes",), params=books),
+            Op("rvq_encode", ("features", "layers"), ("codes",), params=books),
         ),
     )
     decode = Program(

@@ -62,11 +62,14 @@ def programs(layers: int, hop: int) -> dict[str, Program]:
     """``encode``: audio to codes ``[K, 1]``; ``decode``: codes (-1 = absent) to audio."""
     books = {"books": "books.npy"}
     encode = Program(
-        inputs=(ProgramInput("audio", "audio", (1, hop)),),
+        inputs=(
+            ProgramInput("audio", "audio", (1, hop)),
+            ProgramInput("layers", "condition", (1,), "int32", "zeros"),  # 0: all
+        ),
         outputs=(ProgramOutput("codes", "frame", (layers, 1), "int32"),),
         ops=(
             Op("graph", ("audio",), ("latent",), "encoder"),
-            Op("rvq_encode", ("latent",), ("codes",), params=books),
+            Op("rvq_encode", ("latent", "layers"), ("codes",), params=books),
         ),
     )
     decode = Program(

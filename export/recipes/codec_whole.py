@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ossicle.export.models.codec import CodecShape, Decoder, Encoder
 from ossicle.export.recipes.common.quantiser import ResidualBooks
 
-VERSION = "0.3.0"  # of the bundle: other weights are another version
+VERSION = "0.3.1"  # of the bundle: other weights are another version
 LAYERS, CODES = 12, 1024
 
 

@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk, Samples, check, scrub
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import AudioError, PacketError
 from ossicle.runtime.task import Event, Hop, NoticeEvent, PacketEvent
+from ossicle.streaming.codec.encodestate import EncodeState, Pending
 from ossicle.streaming.codec.layout import codec_program, frames_per_hop, layout_of
 from ossicle.streaming.codec.noise import SilenceDetector, SilenceState
 from ossicle.streaming.codec.onwire import Wire, frames_per_message
 from ossicle.streaming.codec.packet import MAX_FRAMES, Noise
-from ossicle.streaming.codec.rate import Plan, RateControl, RateState, at_layers
-from ossicle.streaming.codec.sender import Sender, SenderState, Sent
+from ossicle.streaming.codec.rate import Plan, RateControl, at_layers
+from ossicle.streaming.codec.sender import Sender, Sent
 
 BRIDGE_S = 1.0  # gaps up to this are encoded as silence; longer ones are skipped
 NETWORK_MS = 20.0  # of a delay budget
+COUNT = "layers"  # the program's condition that says how many are searched
 OPTIONS = ("kbps", "layers", "frames", "loss")
-
-
-@snapshot.record("codec.Pending")
-@dataclass(slots=True)
-class Pending:
-    """What is known of a hop that the model has not encoded yet."""
-
-    frames: int = 1  # of it that are sent
-    skip_to: int = -1  # frame that it is, where frames before it were never heard
-    noise_level: int = -1  # it need not be sent: what it sounds like
-    noise_bands: tuple[int, ...] = ()
-
-
-@snapshot.record("codec.EncodeState")
-@dataclass(slots=True)
-class EncodeState:
-    """One stream that is being encoded."""
-
-    sender: SenderState
-    rate: RateState
-    silence: SilenceState
-    plan: Plan
-    held: Samples  # [C, T < hop] of the hop that is filling
-    layers: int = 0  # fixed by the caller; 0: by rate
-    origin: int = -1  # index of the first sample; -1: nothing came
-    fed: int = 0  # samples since then, gaps included
-    hops: int = 0  # hops that went to the model, gaps included
-    skip: bool = False  # the next hop comes after a gap
-    pending: list[Pending] = field(default_factory=list)
-    packets: int = 0
-    packet_bytes: int = 0
-    payload_bits: int = 0
-    ended: bool = False
 
 
 class EncodeTask:
@@ -68,7 +36,8 @@ class EncodeTask:
 
     The stream ends with as many frames as the decoder needs to give every sample back. Gaps of
     up to a second are encoded as silence, longer ones skipped: time is kept either way. NaN and
-    Inf are silenced before they reach the model.
+    Inf are silenced before they reach the model. A program that takes ``layers`` is told how many
+    of them will be sent, and searches no others.
 
     Args:
         bundle: with a program ``encode``.
@@ -105,6 +74,7 @@ class EncodeTask:
         self.input_format = AudioFormat(manifest.sample_rate_hz, manifest.channels)
         self.wire = wire
         self._source, self._sink = line.inputs[0].name, line.outputs[0].name
+        self._counts = COUNT in {given.name for given in line.inputs}
         self._sender = Sender(self.layout)
         self._rate = RateControl(self.layout, wire)
         self._silence = None if silence_dbfs is None else SilenceDetector(silence_dbfs)
@@ -165,6 +135,8 @@ class EncodeTask:
         if about.skip_to >= 0:
             sent += self._sender.skip(state.sender, about.skip_to, state.plan)
         codes = outputs[self._sink]
+        if self._counts:  # -1 in layers that were not asked for when this hop left
+            codes = codes[codes[:, 0] >= 0]
         for at in range(about.frames):
             if about.noise_level >= 0:
                 noise = Noise(about.noise_level, about.noise_bands)
@@ -283,6 +255,9 @@ class EncodeTask:
             about.noise_level, about.noise_bands = noise.level, noise.bands
         state.pending.append(about)
         inputs = {self._source: np.ascontiguousarray(samples)}
+        if self._counts and state.asked != state.plan.layers:  # the model holds it until it changes
+            state.asked = state.plan.layers
+            inputs[COUNT] = np.array([state.asked], np.int32)
         hop = Hop(inputs, start, start + self.manifest.hop, state.skip)
         state.skip = False
         return hop

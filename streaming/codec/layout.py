@@ -159,9 +159,8 @@ def codec_program(manifest: Manifest, name: str) -> Program:
             "'decode'. Choose a codec bundle such as codec-16k"
         )
     source, result = ("audio", "frame") if name == "encode" else ("frame", "audio")
-    if [i.kind for i in program.inputs] != [source] or [o.kind for o in program.outputs] != [
-        result
-    ]:
+    needed = [i.kind for i in program.inputs if i.kind != "condition" or i.default is None]
+    if needed != [source] or [o.kind for o in program.outputs] != [result]:
         raise BundleError(f"{manifest.name}.{name}: one {source} input, one {result} output needed")
     return program
 

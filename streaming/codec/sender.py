@@ -48,7 +48,10 @@ class Sender:
         return SenderState()
 
     def push(self, state: SenderState, codes: Codes, plan: Plan) -> list[Sent]:
-        """Send one frame ``[K, 1]``; packets leave when ``plan.frames`` frames wait."""
+        """Send one frame ``[K, 1]``, of all layers or the first ones.
+
+        Packets leave when ``plan.frames`` frames wait.
+        """
         state.quiet = -1
         state.held.append(np.ascontiguousarray(codes, np.int32))
         state.next += 1
@@ -78,7 +81,7 @@ class Sender:
         """Send what waits."""
         if not state.held:
             return []
-        codes = np.concatenate([frame[: plan.layers] for frame in state.held], axis=1)
+        codes = _cut(state.held, plan.layers)
         first = state.next - len(state.held)
         past = self._past(state, len(state.held), plan)
         far = plan.far and past is not None
@@ -93,10 +96,16 @@ class Sender:
         if depth == 0 or (plan.far and depth < MAX_DEPTH):
             return None
         old = state.history[-depth * frames :][: frames if plan.far else None]
-        return np.concatenate([frame[: plan.redundant_layers] for frame in old], axis=1)
+        return _cut(old, plan.redundant_layers)
 
     def _seal(self, state: SenderState, packet: Packet, first: int) -> Sent:
         state.reset = False
         data = packets.write(packet, self.layout)
         size = packets.payload_bits(packet, self.layout)
         return Sent(data, first, packet.frames, size)
+
+
+def _cut(frames: list[Codes], layers: int) -> Codes:
+    """Frames side by side, with the layers that each of them has: a plan may just have risen."""
+    layers = min([layers, *[len(frame) for frame in frames]])
+    return np.concatenate([frame[:layers] for frame in frames], axis=1)

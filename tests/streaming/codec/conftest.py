@@ -95,11 +95,14 @@ def toy_codec(place: Path) -> Bundle:
     np.save(stored, toy_books())
     books = {"books": "books.npy"}
     encode = Program(
-        (ProgramInput("audio", "audio", (1, HOP)),),
+        (
+            ProgramInput("audio", "audio", (1, HOP)),
+            ProgramInput("layers", "condition", (1,), "int32", "zeros"),
+        ),
         (ProgramOutput("codes", "frame", (LAYERS, 1), "int32"),),
         (
             Op("graph", ("audio",), ("z",), "encode"),
-            Op("rvq_encode", ("z",), ("codes",), params=books),
+            Op("rvq_encode", ("z", "layers"), ("codes",), params=books),
         ),
     )
     decode = Program(
