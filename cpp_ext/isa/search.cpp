@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
 constexpr int kAsk = 24;  // lines asked for at a time: of 16, 24, 32 and 40 the best
-constexpr std::int64_t kGroups = 64;  // of codes, looked through before rows are read
+constexpr std::int64_t kMany = 4096;  // codes looked through before rows are read
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
 
 // acc[i] += sum of 4 products of unsigned codes and signed residual bytes, W codes a group.
@@ -346,8 +346,8 @@ OSSICLE_INLINE void spread(const Rows& rows, const float* parts, float reach, fl
   }
 }
 
-// The least that the best code can be proven to score, U; of each code the least that it may score (but for its
-// second part) goes to floor [Np].
+// The least that the best code can be proven to score, U. To floor goes, of each run of 64 codes, the least that they
+// may score (but for their second part), lane by lane: [Np / 64, L].
 OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d, const float* edges, float* floor,
                              Ahead& ahead) {
   const std::int64_t I = layer.pass.count;
@@ -356,13 +356,16 @@ OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d,
   vf low = far;
   for (std::int64_t n0 = 0, j = 0; n0 < b.Np; n0 += I, ++j) {
     vf of[2] = {far, far};
-    for (std::int64_t i = 0; i < I; i += 2 * L)
-      for (int c = 0; c < 2; ++c) {
-        const std::int64_t at = i + c * L;
-        const vf half = halves(layer, n0 + at);
-        of[c] = least(of[c], half * more - load(edges + at));
-        store(floor + n0 + at, half * less - load(edges + b.Np + at));
-      }
+    for (std::int64_t i = 0; i < I; i += 64, floor += L) {
+      vf under[2] = {far, far};
+      for (std::int64_t at = i; at < i + 64; at += 2 * L)
+        for (int c = 0; c < 2; ++c) {
+          const vf half = halves(layer, n0 + at + c * L);
+          of[c] = least(of[c], half * more - load(edges + at + c * L));
+          under[c] = least(under[c], half * less - load(edges + b.Np + at + c * L));
+        }
+      store(floor, least(under[0], under[1]));
+    }
     const vf both = least(of[0], of[1]);
     low = layer.outer.count ? least(low, both - all(edges[I + j])) : least(low, both);
     ahead.ask(kAsk / 8);
@@ -370,10 +373,11 @@ OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d,
   return lowest(low) + d.rest;
 }
 
-// Bits of the codes of a group that may score at most limit.
-OSSICLE_INLINE std::uint64_t within(const float* floor, vf limit, int group) {
+// Bits of 64 codes from n on that may score at most limit, their first parts from `inner` on.
+OSSICLE_INLINE std::uint64_t within(const Layer& layer, std::int64_t n, const float* inner, vf less, vf limit) {
   std::uint64_t bits = 0;
-  for (int j = 0; j < group; j += L) bits |= static_cast<std::uint64_t>(lanes_of(load(floor + j) <= limit)) << j;
+  for (int j = 0; j < 64; j += L)
+    bits |= static_cast<std::uint64_t>(lanes_of(halves(layer, n + j) * less - load(inner + j) <= limit)) << j;
   return bits;
 }
 
@@ -447,23 +451,26 @@ OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const Sea
   spread(layer.outer, parts + I, d.reach, 0.0f, 0.0f, s.edges + I, b.Np);
   const float U = ceiling(layer, b, d, s.edges, floor, ahead);
   const bool sure = __builtin_isfinite(U);
-  const float* const of_outer = s.edges + b.Np + I;
-  const auto limit = [&](std::int64_t j) { return all((U + d.rest) + (layer.outer.count ? of_outer[j] : 0.0f)); };
+  const float *const of_inner = s.edges + b.Np, *const of_outer = of_inner + I;
+  const vf less = all(layer.half_step * (1.0f - d.tilt));
   Best best;
-  std::uint64_t left[kGroups];
   std::int64_t at = 0, j = 0;  // of a code n = j I + at
-  vf now = limit(0);
-  for (std::int64_t g0 = 0; g0 < b.Np; g0 += kGroups * b.group) {
+  for (std::int64_t n0 = 0; n0 < b.Np; n0 += kMany) {
     // First which rows they are, and all of them asked for at once; then the sums.
-    const std::int64_t groups = b.Np - g0 < kGroups * b.group ? (b.Np - g0) / b.group : kGroups;
-    for (std::int64_t i = 0; i < groups; ++i) {
-      const std::int64_t g = g0 + i * b.group;
-      left[i] = (sure ? within(floor + g, now, b.group) : ~std::uint64_t{0}) & first(b.N - g);
-      if (sure && left[i]) ask_rows(layer, b, g, left[i]);
-      if ((at += b.group) == I && g + b.group < b.Np) at = 0, now = limit(++j);
+    std::int64_t runs[kMany / 64], found = 0;
+    std::uint64_t left[kMany / 64];
+    const std::int64_t end = b.Np - n0 < kMany ? b.Np : n0 + kMany;
+    for (std::int64_t n = n0; n < end; n += 64) {
+      const vf limit = all((U + d.rest) + (layer.outer.count ? of_outer[j] : 0.0f));
+      if (!sure || lanes_of(load(floor + n / 64 * L) <= limit)) {
+        runs[found] = n;
+        left[found] = (sure ? within(layer, n, of_inner + at, less, limit) : ~std::uint64_t{0}) & first(b.N - n);
+        if (sure) ask_rows(layer, b, n, left[found]);
+        ++found;
+      }
+      if ((at += 64) == I) at = 0, ++j;
     }
-    for (std::int64_t i = 0; i < groups; ++i)
-      if (left[i]) take_best(layer, b, s.residual + t * b.Dp, g0 + i * b.group, left[i], best);
+    for (std::int64_t i = 0; i < found; ++i) take_best(layer, b, s.residual + t * b.Dp, runs[i], left[i], best);
   }
   return best.code < 0 ? 0 : best.code;
 }
