@@ -106,11 +106,8 @@ def _before(line: Program, first: Ready, second: Ready) -> tuple[Ready, Ready] |
 
 
 def _joinable(ready: Ready, host: RvqEncode | RvqDecode) -> bool:
-    return (
-        isinstance(ready.graph, Joinable)
-        and ready.joined is None
-        and host.packed.compiled is not None
-    )
+    free = ready.joined is None and host.packed.compiled is not None
+    return free and isinstance(ready.graph, Joinable)
 
 
 def _apart(name: str, ready: Ready) -> str:

@@ -38,9 +38,9 @@ class RvqEncode(Stateless):
         rows = np.ascontiguousarray(inputs[0].reshape(batch * frames, width), np.float32)
         wanted = self._wanted(inputs[1]) if len(inputs) > 1 else None
         most = self.depth if wanted is None else int(wanted.max())
-        codes = np.full((self.depth, len(rows)), -1, np.int32)
-        self.encode(rows, self.packed, most, out=codes[:most])  # given, so that only C++ checks
-        codes = codes.reshape(self.depth, batch, frames).transpose(1, 0, 2)
+        found = np.full((self.depth, len(rows)), -1, np.int32)
+        self.encode(rows, self.packed, most, out=found[:most])  # given, so that only C++ checks
+        codes: Array = found.reshape(self.depth, batch, frames).transpose(1, 0, 2)
         if wanted is not None:
             unwanted = np.arange(self.depth)[None, :] >= wanted[:, None]  # [B, K]
             codes = np.where(unwanted[:, :, None], np.int32(-1), codes)

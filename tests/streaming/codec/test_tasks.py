@@ -97,6 +97,30 @@ def test_packets_do_not_depend_on_the_cut(toy_model: Model, cuts: list[int], dtx
     assert any(read_header(p).silence for p in packets(whole)) is dtx
 
 
+def test_a_hop_that_is_on_its_way_when_layers_are_added_has_the_old_ones(
+    toy_model: Model,
+) -> None:
+    """Only what will be sent is searched; what was not searched is not sent."""
+    layout, signal = layout_of(toy_model.bundle), speechlike(10 * HOP)
+    whole = [read(p, layout).codes for p in packets(encode(toy_model, signal))]
+    task = EncodeTask(toy_model.bundle, layers=2)
+    state, memory = task.open(), toy_model.open(1, "encode")
+    sent, waiting, told = [], [], 0
+    for i in range(10):
+        if i == 5:
+            task.update(state, {"layers": layout.layers})
+        waiting += task.push(state, Chunk(signal[:, i * HOP : (i + 1) * HOP], i * HOP, MONO))
+        told += "layers" in waiting[-1].inputs
+        while len(waiting) > (3 if i < 9 else 0):  # an engine that lags three hops behind
+            hop = waiting.pop(0)
+            made = toy_model.step(memory, {k: v[None] for k, v in hop.inputs.items()})
+            sent += packets(task.take(state, hop, {k: v[0] for k, v in made.items()}))
+    assert told == 2
+    layers = [2] * 5 + [layout.layers] * 5
+    for data, codes, count in zip(sent, whole[:10], layers, strict=True):
+        np.testing.assert_array_equal(read(data, layout).codes, codes[:count])
+
+
 @given(st.integers(1, 8))
 @settings(max_examples=8)
 def test_thinned_packets_equal_those_of_fewer_layers(toy_model: Model, layers: int) -> None:
