@@ -3,8 +3,9 @@
 One core, one thread, medians of the thread's CPU time (equal to the wall's on an idle core);
 every model and the peer take turns, twenty hops at a time, in one process, so that whatever else
 the machine does falls on all of them alike. The peer is Lyra v2 as its authors run it: TFLite with
-XNNPACK for both networks, without it for the quantiser. The quantiser is timed twice: alone, and
-behind a whole frame, which has pushed its tables out of the near caches, for each count of layers.
+XNNPACK for both networks, without it for the quantiser. The quantiser is timed twice: its search
+alone, and both ways in a stream, whose networks have pushed its tables out of the near caches, for
+each count of layers.
 
     python -m benchmarks.codec_speed [--models codec-16k lyra] [--backends ort native native-bf16]
                                      [--data FOLDER]
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from benchmarks.codec_models import DATA, load_codecs, lyra_weights
-from ossicle.kernels import rvq
 from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
+from ossicle.runtime.host.quantise import RvqDecode, RvqEncode
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import InlineRun, PacketEvent
 from ossicle.streaming.codec.layout import layout_of
@@ -110,22 +111,35 @@ def quantiser_step(books: NDArray[np.float32]) -> Step:
     return lambda _: quantiser.encode(rows[next(turn) % 64 :][:1])
 
 
-def quantiser_in_stream(model: Model, books: NDArray[np.float32], layers: int) -> Step:
-    """Return a whole frame both ways and then the search of one, which alone is timed.
+def quantiser_in_stream(model: Model, layers: int) -> Step:
+    """Return a whole frame both ways of which the quantiser alone is timed, where it runs.
 
-    The networks have just read several megabytes of weights, so the tables come from where a
-    stream of frames finds them. The step returns its own nanoseconds.
+    A native model searches and looks codes up inside its steps: those parts are timed by the
+    executor, in frames of real codes, after the networks have read several megabytes of weights.
+    Elsewhere the host transforms are timed behind a frame. The step returns its nanoseconds.
     """
-    encode, decode = model_step(model, 1)
-    packed, rows, turn = rvq.pack(books), latents(books), iter(range(10**9))
-    codes = np.empty((layers, 1), np.int32)
+    line = model.program("encode")
+    given, heard = line.inputs[0].name, line.outputs[0].name
+    coded = model.program("decode").inputs[0].name
+    encoder, decoder = model.open(1, "encode"), model.open(1, "decode")
+    counted = any(port.name == "layers" for port in line.inputs)
+    wanted = {"layers": np.full((1, 1), layers, np.int32)} if counted else {}
+    inside = [p for s in (encoder, decoder) for p in s.parts if hasattr(p, "profile")]
+    books = books_of(model)
+    assert books is not None
+    to_codes, to_rows = RvqEncode(books), RvqDecode(books)
+    rows, turn = latents(books), iter(range(10**9))
 
     def step(samples: NDArray[np.float32]) -> object:
-        encode(samples)
-        decode(samples)
-        row = rows[next(turn) % 64 :][:1]
+        codes = model.step(encoder, {given: samples[None, None], **wanted})[heard]
+        codes[:, layers:] = -1
+        model.step(decoder, {coded: codes})
+        if len(inside) == 2:
+            return sum(ns for part in inside for kind, ns in part.profile() if kind < 0)
+        latent = rows[next(turn) % 64 :][None, :1]
         begin = time.thread_time_ns()
-        rvq.encode(row, packed, layers, out=codes)
+        codes = to_codes.run({}, [latent, np.full((1, 1), layers, np.int32)])[0]
+        to_rows.run({}, [codes])
         return time.thread_time_ns() - begin
 
     return step
@@ -209,7 +223,7 @@ def steps_of(model: Model) -> dict[str, Step]:
         steps[f"{label} quantise"] = quantiser_step(books)
         for layers in sorted({min(k, len(books)) for k in (3, 6, 12, len(books))}):
             name = f"{label} quantise in stream, {layers} layers"
-            steps[name] = quantiser_in_stream(model, books, layers)
+            steps[name] = quantiser_in_stream(model, layers)
     steps[f"{label} packet"] = packet_step(model)
     steps[f"{label} both tasks"] = task_step(model)
     return steps
