@@ -113,13 +113,19 @@ def test_encode_and_decode_are_the_same_here_and_there(
     wav: Path, server: str, paths: dict[str, str], tmp_path: Path, capsys: Any
 ) -> None:
     here, there = tmp_path / "a.osc", tmp_path / "b.osc"
-    ossicle("encode", str(wav), str(here), "--kbps", "2", "-m", paths["toy-codec"], capsys=capsys)
-    ossicle("encode", str(wav), str(there), "--kbps", "2", "-m", "toy-codec", "--server", server,
-            capsys=capsys)  # fmt: skip
-    assert here.read_bytes() == there.read_bytes()
     a, b = tmp_path / "a.wav", tmp_path / "b.wav"
-    ossicle("decode", str(here), str(a), "-m", paths["toy-codec"], capsys=capsys)
-    ossicle("decode", str(here), str(b), "-m", "toy-codec", "--server", server, capsys=capsys)
+    local, remote = ["-m", paths["toy-codec"]], ["-m", "toy-codec", "--server", server]
+
+    def told(*arguments: str) -> dict[str, Any]:
+        return dict(json.loads(ossicle(*arguments, "--json", "-q", capsys=capsys)))
+
+    told_here = told("encode", str(wav), str(here), "--kbps", "2", *local)
+    told_there = told("encode", str(wav), str(there), "--kbps", "2", *remote)
+    assert here.read_bytes() == there.read_bytes()
+    assert told_there == pytest.approx(told_here, rel=1e-6)
+    told_here = told("decode", str(here), str(a), *local)
+    told_there = told("decode", str(here), str(b), *remote)
+    assert told_there == pytest.approx(told_here, rel=1e-6)
     x, rate = soundfile.read(a)
     y, other = soundfile.read(b)
     assert rate == other == soundfile.info(wav).samplerate

@@ -14,14 +14,9 @@ from ossicle.runtime.errors import AudioError
 from ossicle.runtime.resample import Resampler
 from ossicle.streaming import messages as m
 from ossicle.streaming.cli.options import Remote
-from ossicle.streaming.cli.remote.drive import (
-    MAX_RATE_HZ,
-    RemoteSummary,
-    drive,
-    drive_packets,
-    narrow,
-)
+from ossicle.streaming.cli.remote.drive import MAX_RATE_HZ, drive, drive_packets, narrow
 from ossicle.streaming.client import Sound
+from ossicle.streaming.codec.summary import FileSummary
 
 Progress = Callable[[float, float | None], Any]
 
@@ -37,7 +32,7 @@ def encode_remote(
     dtx: bool,
     model: str,
     progress: Progress,
-) -> RemoteSummary:
+) -> FileSummary:
     """Encode a file or pipe into an ``.osc`` file; see ``codec.commands.encode_file``."""
     from ossicle.streaming.codec.audiofile import open_source
     from ossicle.streaming.codec.container import ContainerWriter
@@ -49,7 +44,7 @@ def encode_remote(
     options = {"kbps": kbps, "layers": layers, "frames_per_packet": frames, "dtx": dtx}
     spec = m.TaskSpec("encode", model=model, options=options)
 
-    async def run(taken: Any, write: Any) -> RemoteSummary:
+    async def run(taken: Any, write: Any) -> FileSummary:
         rate, wide = _wire_rate(taken.rate_hz), 1 if taken.channels > 2 else taken.channels
         async with remote.connect() as client:
             stream = client.stream(spec, rate_hz=rate, channels=wide, live=False)
@@ -66,13 +61,14 @@ def encode_remote(
                 )  # fmt: skip
 
             writer: ContainerWriter | None = None
-            reached, ended = 0, m.Ended()
+            reached, sent, ended = 0, 1, m.Ended()
             async for response in drive(stream, narrow(_at_rate(taken, rate), wide)):
                 body = response.body
                 if isinstance(body, m.PacketsOut):
                     for packet in body.packets:
                         # a model's hop may be several frames: packets know how long one is
-                        frame = packet.samples // read_header(packet.data).frames
+                        kind = read_header(packet.data)
+                        frame, sent = packet.samples // kind.frames, max(sent, kind.layers)
                         writer = writer or writing(frame)
                         writer.packet(packet.data, packet.start_sample // frame)
                         reached = packet.start_sample + packet.samples
@@ -83,10 +79,11 @@ def encode_remote(
             samples = -(-ended.samples * about.model_rate_hz // rate)
             count = ended.samples * taken.rate_hz // rate
             writer.close(samples, count)
-            payload = ended.tasks[0].payload_kbps
-            return RemoteSummary(
-                ended.samples / rate, count, taken.rate_hz, payload, ended.wire_kbps_out,
-                reached // writer.head.layout.hop, taken.channels,
+            form = writer.head.layout
+            spent = max(ended.samples / rate, form.hop / form.sample_rate_hz)
+            return FileSummary(
+                ended.samples / rate, count, taken.rate_hz, reached // form.hop, writer.size, sent,
+                ended.tasks[0].payload_kbps, 8 * writer.size / spent / 1000, taken.channels,
             )  # fmt: skip
 
     with open_source(source) as taken, byte_sink(out) as write:
@@ -95,12 +92,13 @@ def encode_remote(
 
 def decode_remote(
     remote: Remote, source: str, out: str, layers: int, rate_hz: int, model: str
-) -> RemoteSummary:
+) -> FileSummary:
     """Decode an ``.osc`` file; see ``codec.commands.decode_file``."""
     import sys
 
     from ossicle.streaming.codec.audiofile import open_sink
     from ossicle.streaming.codec.container import ContainerReader
+    from ossicle.streaming.codec.packet import HEADER_BYTES, read_header
 
     data = sys.stdin.buffer.read() if source == "-" else _read(source)
     reader = ContainerReader()
@@ -151,7 +149,13 @@ def decode_remote(
 
     with open_sink(out, target, 1) as sink:
         asyncio.run(run(sink))
-    return RemoteSummary(limit / target, limit, target, frames=end.frames)
+    spent = max(end.frames, 1) * hop / rate
+    bits = sum(8 * (len(r.packet) - HEADER_BYTES) for r in records)
+    kept = max((read_header(r.packet).layers for r in records), default=0)
+    return FileSummary(
+        limit / target, limit, target, end.frames, len(data), kept, bits / spent / 1000,
+        8 * len(data) / spent / 1000,
+    )  # fmt: skip
 
 
 def _wire_rate(rate_hz: int) -> int:

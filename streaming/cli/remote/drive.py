@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,6 @@ from ossicle.streaming import messages as m
 from ossicle.streaming.client import Stream
 
 MAX_RATE_HZ = 48_000
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteSummary:
-    """What became of a file at a server."""
-
-    seconds: float
-    samples: int
-    rate_hz: int
-    payload_kbps: float | None = None
-    wire_kbps: float | None = None
-    frames: int = 0
-    channels: int = 1  # of the source; a codec of one channel has them mixed
 
 
 async def drive(stream: Stream, pieces: Iterator[Samples]) -> AsyncIterator[m.Response]:
