@@ -30,7 +30,7 @@ from ossicle.runtime.manifest import (
 )
 
 TRACKS = 4  # queries in one pass of the program "tracks"
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 
 
 def steps_of(net: Separator) -> dict[str, TorchStep]:
