@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ossicle.export.bundle import finish
 from ossicle.export.quantise import quantise_bundle
 from ossicle.export.recipes.tagger_data import Library, load_library
-from ossicle.export.recipes.tagger_scenes import frames_of, two_events
+from ossicle.export.recipes.tagger_scenes import QUIET, calm_scene, frames_of, two_events
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.model import Model
 from ossicle.runtime.scene.mix import Scene
@@ -88,13 +88,21 @@ def plain_biases(data: bytes) -> bytes:
 
 
 def shrink(bundle: Bundle, place: Path, lib: Library, scenes: int, seed: int) -> Bundle:
-    """``bundle`` in int8 at ``place``, under its own name; scenes that are not judged calibrate."""
+    """``bundle`` in int8 at ``place``, under its own name; scenes that are not judged calibrate.
+
+    So does the calm: ranges that hold no silence made a silence sound a little like music.
+    """
     drawn = [two_events(np.random.default_rng((seed, k)), lib) for k in range(2 * scenes)]
+    quiet = [
+        calm_scene(np.random.default_rng((seed, 1, k)), lib, kind, 10)
+        for k in range(2)
+        for kind in QUIET
+    ]
     small = quantise_bundle(
         bundle,
         place,
         kind="int8",
-        calibration=hops(drawn[: max(4, scenes // 4)], bundle.manifest.hop),
+        calibration=hops([*drawn[: max(4, scenes // 4)], *quiet], bundle.manifest.hop),
         quality=lambda model: frame_f1(model, drawn[scenes:]),
         bound=MOST_LOST,
         quality_name="frame F1",

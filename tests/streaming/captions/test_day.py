@@ -61,3 +61,13 @@ def test_two_minutes_of_audio_are_captioned_alike() -> None:
     day = captions_day.model_day(CaptionTask(model.manifest), model, 3 / 60)
     assert (day["minutes"], day["minutes_that_differ"]) == (2, 0)
     assert day["cue_lines_a_minute"] > 0
+
+
+@pytest.mark.parametrize("name", ["sounds-16k", "sounds-16k-tiny"])
+def test_silence_is_like_no_sound(name: str) -> None:
+    """In int8 too: ranges calibrated without silence made the small tier hear music in it."""
+    model = Model.load(name)
+    state = model.open(batch=1)
+    nothing = np.zeros((1, 1, model.manifest.hop), np.float32)
+    scores = [model.step(state, {"audio": nothing})["scores"].max() for _ in range(60)]
+    assert max(scores[25:]) < 0.3
