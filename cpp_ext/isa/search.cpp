@@ -19,6 +19,7 @@ namespace ossicle::OSSICLE_NS {
 namespace {
 
 constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
+constexpr std::int64_t kSmall = 1 << 15;  // bytes of a layer that is asked for ahead: more would not stay near
 constexpr int kAsk = 24;  // lines asked for at a time: of 16, 24, 32 and 40 the best
 constexpr std::int64_t kMany = 4096;  // codes looked through before rows are read
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
@@ -490,7 +491,8 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
     for (std::int64_t k = 0; k < layers; ++k) {
       const Layer& layer = b.layers[k];
       Ahead ahead;
-      if (k + 1 < layers) ahead = {b.layers[k + 1].tables, b.layers[k + 1].tables + b.layers[k + 1].bytes};
+      if (k + 1 < layers && b.layers[k + 1].bytes <= kSmall)
+        ahead = {b.layers[k + 1].tables, b.layers[k + 1].tables + b.layers[k + 1].bytes};
       ahead.ask(kAsk);
       Doubt doubts[kTile];
       for (std::int64_t t = 0; t < tile; ++t) {
