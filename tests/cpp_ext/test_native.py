@@ -31,7 +31,12 @@ def test_cpp_tests_pass(kind: str, tmp_path: Path) -> None:
                 shared = subprocess.run(
                     ["nm", "--defined-only", path], capture_output=True, text=True, check=True
                 ).stdout
-                weak = [line for line in shared.splitlines() if line.split()[-2] in "WVu"]
+                weak = [
+                    line
+                    for line in shared.splitlines()
+                    # Pointers to the language's own unwinder hold no code of ours.
+                    if line.split()[-2] in "WVu" and "DW.ref.__gxx_personality" not in line
+                ]
                 # A weak symbol built for a newer processor could be the one all others get.
                 assert not weak, f"{path.name}: {weak[:3]}"
 
