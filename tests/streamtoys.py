@@ -114,7 +114,7 @@ def audio_of(answers: Iterable[m.Response], task: str = "enhance") -> NDArray[np
 
 async def serving(models: dict[str, Model], **settings: Any) -> AsyncIterator[Server]:
     """Yield a running server over its own engine."""
-    with Engine(models, EngineSettings(max_batch=4, calibration_runs=3)) as engine:
+    with Engine(models, EngineSettings(max_batch=4, calibration_runs=9)) as engine:
         async with Server(Settings(port=0, **settings), EngineBridge(engine)) as server:
             yield server
 

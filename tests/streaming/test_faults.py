@@ -66,7 +66,8 @@ async def test_a_model_that_fails_takes_down_its_own_streams_only(
     broken = {**models, "fir": Faulty(models["fir"], fault)}
     if fault == "slow":
         broken["fir"].after = 200  # type: ignore[attr-defined]
-    limits = EngineSettings(max_batch=1, calibration_runs=1, inbox_ms=300.0)
+    # One measured run would be one stall away from a refusal.
+    limits = EngineSettings(max_batch=1, calibration_runs=9, inbox_ms=300.0)
     with Engine(broken, limits) as engine:
         async with (
             Server(Settings(port=0, ring_ms=300), EngineBridge(engine)) as server,

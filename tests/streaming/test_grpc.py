@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
 
 @pytest.fixture
 async def server(models: dict[str, Model]) -> AsyncIterator[Server]:
-    with Engine(models, EngineSettings(max_batch=4, calibration_runs=3)) as engine:
+    with Engine(models, EngineSettings(max_batch=4, calibration_runs=9)) as engine:
         settings = Settings(port=0, drain_s=1.0)
         async with Server(settings, EngineBridge(engine)) as running:
             yield running
@@ -196,7 +196,7 @@ async def test_a_file_may_be_larger_than_a_message_and_both_have_their_limit(
     models: dict[str, Model],
 ) -> None:
     limits = Settings(port=0, max_message_bytes=10_000, max_file_bytes=150_000)
-    with Engine(models, EngineSettings(calibration_runs=1)) as engine:
+    with Engine(models, EngineSettings(calibration_runs=9)) as engine:
         async with Server(limits, EngineBridge(engine)) as server:
             address = f"127.0.0.1:{server.port}"
             async with grpc.aio.insecure_channel(address) as channel, connect(address) as client:
@@ -233,7 +233,7 @@ async def test_a_refusal_has_a_code_a_reason_and_a_field(
 
 
 async def test_a_full_server_says_when_to_come_back(models: dict[str, Model]) -> None:
-    with Engine(models, EngineSettings(max_streams=1, max_batch=2, calibration_runs=3)) as engine:
+    with Engine(models, EngineSettings(max_streams=1, max_batch=2, calibration_runs=9)) as engine:
         async with (
             Server(Settings(port=0), EngineBridge(engine)) as server,
             connect(f"127.0.0.1:{server.port}") as client,

@@ -226,7 +226,7 @@ async def test_the_token_has_to_allow_the_smaller_model_too(models: dict[str, Mo
 async def test_bypass_gives_the_input_out_in_its_place(models: dict[str, Model]) -> None:
     """Once the rung is taken, what comes out is what went in, sample for sample."""
     settings = EngineSettings(
-        max_batch=4, calibration_runs=3, ladder_high=2e-9, ladder_low=1e-9, ladder_window_ms=1.0,
+        max_batch=4, calibration_runs=9, ladder_high=2e-9, ladder_low=1e-9, ladder_window_ms=1.0,
         ladder_up_windows=1,
     )  # fmt: skip
     x = tones(2.0)
@@ -270,7 +270,7 @@ def test_a_longer_interval_leaves_changes_out_and_numbers_the_rest() -> None:
 async def test_a_real_engine_under_load_walks_the_ladder(models: dict[str, Model]) -> None:
     """Any work at all counts as overload here: the first window leads down."""
     settings = EngineSettings(
-        max_batch=4, calibration_runs=3, ladder_high=2e-9, ladder_low=1e-9, ladder_window_ms=1.0,
+        max_batch=4, calibration_runs=9, ladder_high=2e-9, ladder_low=1e-9, ladder_window_ms=1.0,
         ladder_up_windows=1,
     )  # fmt: skip
     x = tones(4.0)

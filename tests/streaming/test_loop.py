@@ -151,7 +151,7 @@ def test_a_tight_budget_ends_the_pace_as_long_as_it_is_open(models: dict[str, Mo
             seen["after"] = pace.pace_s
             await easy.close()
 
-    limits = EngineSettings(max_batch=4, calibration_runs=3, max_load=1.0)
+    limits = EngineSettings(max_batch=4, calibration_runs=9, max_load=1.0)
     with Engine(models, limits) as engine, asyncio.Runner(loop_factory=ServerLoop) as runner:
         runner.run(serve())
     assert seen == {"idle": 0.003, "easy": 0.003, "tight": 0.0, "after": 0.003}

@@ -54,7 +54,7 @@ async def engine(request: Any, models: dict[str, Model]) -> AsyncIterator[Stream
     if request.param == "inline":
         yield InlineEngine(loaded=models)
         return
-    settings = EngineSettings(max_batch=4, calibration_runs=3, max_streams=8)
+    settings = EngineSettings(max_batch=4, calibration_runs=9, max_streams=8)
     with Engine(models, settings) as running:
         yield EngineBridge(running)
 

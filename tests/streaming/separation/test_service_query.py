@@ -30,7 +30,7 @@ Signal = NDArray[np.float32]
 
 @pytest.fixture
 async def client(separator: Model) -> AsyncIterator[AsyncClient]:
-    settings = EngineSettings(max_batch=4, calibration_runs=3)
+    settings = EngineSettings(max_batch=4, calibration_runs=9)
     with Engine({separator.name: separator}, settings) as engine:
         async with (
             Server(Settings(port=0, drain_s=1.0), EngineBridge(engine)) as server,
