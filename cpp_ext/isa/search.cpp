@@ -491,7 +491,7 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
     for (std::int64_t k = 0; k < layers; ++k) {
       const Layer& layer = b.layers[k];
       Ahead ahead;
-      if (k + 1 < layers && b.layers[k + 1].bytes <= kSmall)
+      if (k + 1 < layers && b.Np > 16 && b.layers[k + 1].bytes <= kSmall)
         ahead = {b.layers[k + 1].tables, b.layers[k + 1].tables + b.layers[k + 1].bytes};
       ahead.ask(kAsk);
       Doubt doubts[kTile];
