@@ -23,7 +23,7 @@ std::unique_ptr<PackedMatrix> make_matrix(const Floats& rows, const std::optiona
                                           float input_scale) {
   need(rows.ndim() == 3 && rows.size() > 0, "rows must be [M, taps, C] and not empty");
   need(!bias || sized(*bias, {rows.shape(0)}), "bias must be [M]");
-  need(kind >= 0 && kind <= 2, "kind must be 0 (fp32), 1 (bf16) or 2 (int8)");
+  need(kind >= 0 && kind <= 3, "kind must be 0 (fp32), 1 (bf16), 2 (int8) or 3 (24 bits)");
   need(kind != 2 || input_scale > 0.0f, "int8 needs a positive input scale");
   need(kind != 2 || rows.shape(1) * rows.shape(2) <= 65536, "int8 sums hold at most 65536 products");
   const float* b = bias ? bias->data() : nullptr;
@@ -53,7 +53,7 @@ void conv(const PackedMatrix& w, const Floats& x, py::array ring, Longs position
 void gru(const PackedMatrix& input, const PackedMatrix& hidden, const Floats& x, Floats h, Floats out) {
   need(hidden.matrix().M == 3 * hidden.C() && input.matrix().M == hidden.matrix().M && input.taps() == 1 &&
            hidden.taps() == 1 && input.item() == 4 && hidden.item() == 4,
-       "weights must be fp32, [3 H, I] and [3 H, H]");
+       "weights must be fp32 or of 24 bits, [3 H, I] and [3 H, H]");
   need(x.ndim() == 3 && x.shape(2) == input.C(), "x must be [B, T, I]");
   need(sized(h, {x.shape(0), hidden.C()}), "h must be [B, H]");
   need(sized(out, {x.shape(0), x.shape(1), hidden.C()}), "out must be [B, T, H]");

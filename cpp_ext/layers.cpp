@@ -13,7 +13,15 @@ std::uint16_t to_bf16(float v) {  // to nearest even; NaN stays NaN
   return static_cast<std::uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
-std::int64_t pack_of(Weights kind) { return kind == Weights::f32 ? 1 : kind == Weights::bf16 ? 2 : 4; }
+// The upper 24 bits, to nearest even; NaN stays NaN.
+std::uint32_t to_f24(float v) {
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(v);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return (u >> 8) | 0x4000;
+  return (u + 0x7f + ((u >> 8) & 1)) >> 8;
+}
+
+std::int64_t pack_of(Weights kind) { return wide_inputs(kind) ? 1 : kind == Weights::bf16 ? 2 : 4; }
+std::int64_t bytes_of(Weights kind) { return kind == Weights::f24 ? 3 : 4 / pack_of(kind); }
 std::int64_t round_up(std::int64_t n, std::int64_t m) { return (n + m - 1) / m * m; }
 std::int64_t wrap(std::int64_t n, std::int64_t m) { return ((n % m) + m) % m; }
 
@@ -29,9 +37,9 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
                            Weights kind, float input_scale)
     : taps_(taps), C_(C), padded_(round_up(C, pack_of(kind))) {
   const std::int64_t pack = pack_of(kind), K = taps * padded_, Mp = round_up(M, 16);
-  const std::int64_t Kp = kind == Weights::f32 ? K : round_up(K, 16 * pack);
-  // A prefetch runs up to 2 KiB ahead of the weights: harmless on the processor, but it stays inside here.
-  data_ = Array<unsigned char>(Mp * Kp * (4 / pack) + 4096);
+  const std::int64_t Kp = wide_inputs(kind) ? K : round_up(K, 16 * pack);
+  // A prefetch runs up to 2 KiB ahead of the weights, and a load of 24-bit ones 16 bytes: both stay inside here.
+  data_ = Array<unsigned char>(Mp * Kp * bytes_of(kind) + 4096);
   turn_ = Array<unsigned char>(1);
   if (bias) {
     bias_ = Array<float>(Mp);
@@ -52,6 +60,8 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
         const std::int64_t at = (m / 16) * 16 * Kp + (k / pack) * 16 * pack + (m % 16) * pack + k % pack;
         if (kind == Weights::f32) reinterpret_cast<float*>(data_.get())[at] = w;
         else if (kind == Weights::bf16) reinterpret_cast<std::uint16_t*>(data_.get())[at] = to_bf16(w);
+        else if (kind == Weights::f24)
+          for (int i = 0; i < 3; ++i) data_[3 * at + i] = static_cast<unsigned char>(to_f24(w) >> (8 * i));
         else data_[at] = static_cast<unsigned char>(128 + (scale > 0.0f ? std::lrint(w / scale) : 0));
       }
   }
@@ -61,7 +71,7 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
 }
 
 void PackedMatrix::convert(const float* from, void* to) const {
-  if (matrix_.kind == Weights::f32) {
+  if (wide_inputs(matrix_.kind)) {
     std::copy_n(from, C_, static_cast<float*>(to));
     return;
   }
@@ -73,7 +83,7 @@ void PackedMatrix::convert(const float* from, void* to) const {
 void conv_step(const PackedMatrix& w, const ConvStep& s) {
   const std::int64_t frames = s.T / s.stride, taps = w.taps(), C = w.C(), H = s.history;
   const std::size_t row = w.padded() * w.item();
-  const bool as_is = w.matrix().kind == Weights::f32;
+  const bool as_is = wide_inputs(w.matrix().kind);
   Scratch& scratch = Scratch::here();
   scratch.begin(Scratch::bytes<const void*>(s.B * frames * taps) +
                 (as_is ? 0 : Scratch::bytes<unsigned char>(s.B * s.T * row)));

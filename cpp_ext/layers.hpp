@@ -14,7 +14,8 @@ class PackedMatrix {
   std::int64_t taps() const { return taps_; }
   std::int64_t C() const { return C_; }
   std::int64_t padded() const { return padded_; }
-  std::size_t item() const { return matrix_.kind == Weights::f32 ? 4 : matrix_.kind == Weights::bf16 ? 2 : 1; }
+  // Bytes of an input.
+  std::size_t item() const { return wide_inputs(matrix_.kind) ? 4 : matrix_.kind == Weights::bf16 ? 2 : 1; }
   // Converts a row of C floats to `padded()` numbers of the kind.
   void convert(const float* from, void* to) const;
 

@@ -5,9 +5,9 @@
 // not depend on how many frames or streams came with it.
 #include "kernels.hpp"
 #include "tiles.hpp"
-#if defined(__AVX512VNNI__)
+#if defined(__AVX2__)
 #include <immintrin.h>
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
@@ -21,20 +21,57 @@ constexpr int groups_for(int frames) {
   return g < 1 ? 1 : g > 8 ? 8 : g;
 }
 
+// A kind of weights: what it adds up (Acc), how many of K lie side by side (kPack), bytes of an input (kItem) and of a
+// weight (kBytes); `take` loads the weights of a register from lane `lane` of a group on, `step` multiplies them.
 struct F32 {
   typedef vf Acc;
+  typedef vf W;
   static constexpr int kPack = 1;
+  static constexpr int kItem = 4;
   static constexpr int kBytes = 4;
   typedef float X;
   OSSICLE_INLINE X input(const char* p) { return *reinterpret_cast<const float*>(p); }
-  OSSICLE_INLINE void step(vf& acc, const char* w, int lane, X x) {
-    acc += load(reinterpret_cast<const float*>(w) + lane) * x;
+  OSSICLE_INLINE W take(const char* w, int lane) { return load(reinterpret_cast<const float*>(w) + lane); }
+  OSSICLE_INLINE void step(vf& acc, W w, X x) { acc += w * x; }
+};
+
+// Where the bytes of four floats come from in the twelve that are kept: 0 below, then the upper three.
+alignas(16) constexpr std::int8_t kUpper[16] = {-1, 0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11};
+
+// The upper three bytes of each float. Up to a register's length is read, past the last of them too.
+struct F24 : F32 {
+  static constexpr int kBytes = 3;
+  OSSICLE_INLINE W take(const char* group, int lane) {
+    const char* w = group + 3 * lane;
+#if defined(__AVX512BW__)
+    const __m512i quarters = _mm512_setr_epi32(0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9, 10, 11, 12);
+    const __m512i upper = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kUpper)));
+    const __m512i held = _mm512_permutexvar_epi32(quarters, _mm512_loadu_si512(w));
+    return reinterpret_cast<W>(_mm512_shuffle_epi8(held, upper));
+#elif defined(__AVX2__)
+    const __m256i upper = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(kUpper)));
+    const __m256i held = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(w + 12), reinterpret_cast<const __m128i*>(w));
+    return reinterpret_cast<W>(_mm256_shuffle_epi8(held, upper));
+#elif defined(__ARM_NEON)
+    const uint8x16_t upper = vreinterpretq_u8_s8(vld1q_s8(kUpper));  // what lies outside is 0
+    return reinterpret_cast<W>(vqtbl1q_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(w)), upper));
+#else
+    vi held;
+    for (int i = 0; i < L; ++i) {
+      std::int32_t v;
+      __builtin_memcpy(&v, w + 3 * i, 4);
+      held[i] = v;
+    }
+    return floats(held << 8);
+#endif
   }
 };
 
 struct BF16 {
   typedef vf Acc;
+  typedef vi W;
   static constexpr int kPack = 2;
+  static constexpr int kItem = 2;
   static constexpr int kBytes = 2;
   typedef std::int32_t X;
   OSSICLE_INLINE X input(const char* p) {
@@ -42,8 +79,8 @@ struct BF16 {
     __builtin_memcpy(&v, p, 4);
     return v;
   }
-  OSSICLE_INLINE void step(vf& acc, const char* w, int lane, X x) {
-    const vi pair = loadi(reinterpret_cast<const std::int32_t*>(w) + lane);
+  OSSICLE_INLINE W take(const char* w, int lane) { return loadi(reinterpret_cast<const std::int32_t*>(w) + lane); }
+  OSSICLE_INLINE void step(vf& acc, W pair, X x) {
 #if defined(__AVX512BF16__)
     acc = reinterpret_cast<vf>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(acc), reinterpret_cast<__m512bh>(pair),
                                                 reinterpret_cast<__m512bh>(alli(x))));
@@ -57,17 +94,19 @@ struct BF16 {
 
 struct I8 {
   typedef vi Acc;
+  typedef vi W;
 #if defined(__ARM_FEATURE_DOTPROD)
   static constexpr std::int32_t kShift = 0;  // signed by signed: see step
 #else
   static constexpr std::int32_t kShift = 128;  // what the weights carry, to be unsigned
 #endif
   static constexpr int kPack = 4;
+  static constexpr int kItem = 1;
   static constexpr int kBytes = 1;
   typedef std::int32_t X;
   OSSICLE_INLINE X input(const char* p) { return BF16::input(p); }
-  OSSICLE_INLINE void step(vi& acc, const char* w, int lane, X x) {
-    const vi four = loadi(reinterpret_cast<const std::int32_t*>(w) + lane);
+  OSSICLE_INLINE W take(const char* w, int lane) { return BF16::take(w, lane); }
+  OSSICLE_INLINE void step(vi& acc, W four, X x) {
 #if defined(__AVX512VNNI__)
     acc = reinterpret_cast<vi>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc), reinterpret_cast<__m512i>(four),
                                                    reinterpret_cast<__m512i>(alli(x))));
@@ -121,13 +160,15 @@ OSSICLE_INLINE void multiply(const Job& j, std::int64_t group, const std::int32_
   for (std::int64_t tap = 0; tap < j.taps; ++tap) {
     const char* x[F];
     for (int f = 0; f < F; ++f) x[f] = static_cast<const char*>(j.rows[f * j.taps + tap]);
-    for (std::int64_t c = 0; c < j.width; c += K::kPack, w += 64) {
+    for (std::int64_t c = 0; c < j.width; c += K::kPack, w += G * K::kPack * K::kBytes) {
       for (int g = 0; g < NG; ++g) __builtin_prefetch(w + g * bytes + 2048);
-      for (int f = 0; f < F; ++f) {
-        const typename K::X v = K::input(x[f] + c * K::kBytes);
-        for (int g = 0; g < NG; ++g)
-          for (int r = 0; r < R; ++r) K::step(acc[f][g * R + r], w + g * bytes, r * L, v);
-      }
+      typename K::X v[F];
+      for (int f = 0; f < F; ++f) v[f] = K::input(x[f] + c * K::kItem);
+      for (int g = 0; g < NG; ++g)
+        for (int r = 0; r < R; ++r) {
+          const typename K::W taken = K::take(w + g * bytes, r * L);
+          for (int f = 0; f < F; ++f) K::step(acc[f][g * R + r], taken, v[f]);
+        }
     }
   }
   for (int f = 0; f < F; ++f)
@@ -294,6 +335,7 @@ void gemm(const Matrix& m, const void* const* rows, std::int64_t F, std::int64_t
     const Job job{m, rows + f * taps, taps, width, out + f * out_stride, out_stride};
     const std::int64_t frames = F - f < kFrames ? F - f : kFrames;
     if (m.kind == Weights::f32) dispatch<F32, kFrames>(job, frames);
+    else if (m.kind == Weights::f24) dispatch<F24, kFrames>(job, frames);
     else if (m.kind == Weights::bf16) dispatch<BF16, kFrames>(job, frames);
     else dispatch<I8, kFrames>(job, frames);
   }

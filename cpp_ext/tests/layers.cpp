@@ -28,7 +28,9 @@ void convolution(Weights kind, std::int64_t M, std::int64_t C, std::int64_t taps
   }
   CHECK(out == again);
   // Against fp64, within what rounding weights and inputs can make of each output at worst.
-  const double step = 0.05, share = kind == Weights::f32 ? 1e-6 : 2.02 / 256;  // bf16 keeps 8 bits: 2^-8 each
+  // bf16 keeps 8 bits of weights and inputs: 2^-8 each; f24 keeps 16 of the weights.
+  const double step = 0.05;
+  const double share = kind == Weights::f32 ? 1e-6 : kind == Weights::f24 ? 1e-6 + 1.0 / 65536 : 2.02 / 256;
   for (std::int64_t b = 0; b < B; ++b)
     for (std::int64_t t = 0; t < T; ++t)
       for (std::int64_t m = 0; m < M; ++m) {
@@ -92,7 +94,7 @@ void recurrent(std::int64_t H, std::mt19937& rng) {
 int main() {
   std::mt19937 rng(std::random_device{}());
   each_isa([&] {
-    for (const Weights kind : {Weights::f32, Weights::bf16, Weights::i8})
+    for (const Weights kind : {Weights::f32, Weights::f24, Weights::bf16, Weights::i8})
       for (const std::int64_t M : {1, 16, 33, 150})
         for (const std::int64_t C : {1, 6, 16}) convolution(kind, M, C, 3, rng);
     for (const std::int64_t W : {1, 7, 16, 64, 128, 200}) attention(W, rng);

@@ -19,10 +19,11 @@ from ossicle.kernels import check, memory, paths
 from ossicle.kernels.conv import cpu
 from ossicle.kernels.errors import RangeError, ShapeError
 
-Dtype = Literal["float32", "bfloat16", "int8"]
-KINDS: Final[dict[str, int]] = {"float32": 0, "bfloat16": 1, "int8": 2}
+Dtype = Literal["float32", "float24", "bfloat16", "int8"]
+KINDS: Final[dict[str, int]] = {"float32": 0, "float24": 3, "bfloat16": 1, "int8": 2}
 RING: Final[dict[str, type[np.generic]]] = {
     "float32": np.float32,
+    "float24": np.float32,
     "bfloat16": np.uint16,
     "int8": np.int8,
 }
@@ -56,7 +57,7 @@ class PackedConv:
     @property
     def padded(self) -> int:
         """``C_in`` rounded up to what the ring stores."""
-        group = {"float32": 1, "bfloat16": 2, "int8": 4}[self.dtype]
+        group = {"bfloat16": 2, "int8": 4}.get(self.dtype, 1)
         return -(-self.inputs // group) * group
 
 
@@ -104,8 +105,9 @@ def pack(
         stride: inputs per output, or outputs per input if transposed.
         dilation: frames between taps; 1 if transposed.
         transposed: upsample.
-        dtype: of the product; sums are fp32 (int32 for int8). int8 weights are scaled per output
-            channel.
+        dtype: of the product; sums are fp32 (int32 for int8). float24 keeps the upper 24 bits of
+            every weight and all of the inputs: where fp32 weights are larger than the second cache,
+            their bytes are what a step waits for. int8 weights are scaled per output channel.
         input_scale: int8 only: the input that one step stands for, about ``max|x| / 127``.
         path: ``"core"``, ``"numba"`` or ``"numpy"``; the fastest installed by default.
 
@@ -169,11 +171,13 @@ def pack(
 def _turned(
     rows: NDArray[np.float32], dtype: Dtype, input_scale: float | None
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """``[taps * C, M]`` for the plain paths: fp32, bf16 as fp32, or int8 as fp64 (exact)."""
+    """``[taps * C, M]`` for the plain paths: fp32, float24 and bf16 as fp32, or int8 as fp64 (exact)."""
     M = len(rows)
     flat = rows.reshape(M, -1)
     if dtype == "float32":
         return np.ascontiguousarray(flat.T), None
+    if dtype == "float24":
+        return np.ascontiguousarray(cpu.from_f24(cpu.to_f24(flat)).T), None
     if dtype == "bfloat16":
         return np.ascontiguousarray(cpu.from_bf16(cpu.to_bf16(flat)).T), None
     peak = np.abs(flat).max(1) / np.float32(127.0)

@@ -24,6 +24,19 @@ def from_bf16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     return wide
 
 
+def to_f24(x: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """The upper 24 bits of each float, rounded to nearest even; NaN stays NaN."""
+    u = np.ascontiguousarray(x).view(np.uint32)
+    rounded = (u + np.uint32(0x7F) + ((u >> np.uint32(8)) & np.uint32(1))) >> np.uint32(8)
+    return np.where(np.isnan(x), (u >> np.uint32(8)) | np.uint32(0x4000), rounded)
+
+
+def from_f24(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Exact widening."""
+    wide: NDArray[np.float32] = (bits << np.uint32(8)).view(np.float32)
+    return wide
+
+
 def to_int8(x: NDArray[np.float32], inverse: float) -> NDArray[np.int8]:
     """``x * inverse`` rounded to nearest even within +-127; NaN becomes 0."""
     scaled: NDArray[np.float32] = np.nan_to_num(

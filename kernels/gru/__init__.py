@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.kernels import check, paths
-from ossicle.kernels.conv.cpu import gemm
+from ossicle.kernels.conv.cpu import from_f24, gemm, to_f24
+from ossicle.kernels.errors import RangeError
 
 Floats = NDArray[np.float32]
+Dtype = Literal["float32", "float24"]
+KINDS: Final[dict[str, int]] = {"float32": 0, "float24": 3}
 
 __all__ = ["PackedGru", "fresh", "pack", "step"]
 
@@ -29,11 +32,15 @@ class PackedGru:
 
 
 def pack(
-    w_ih: Floats, w_hh: Floats, b_ih: Floats, b_hh: Floats, *, path: paths.Path | None = None
-) -> PackedGru:
+    w_ih: Floats, w_hh: Floats, b_ih: Floats, b_hh: Floats, *, dtype: Dtype = "float32",
+    path: paths.Path | None = None,
+) -> PackedGru:  # fmt: skip
     """Weights ``[3 H, I]``, ``[3 H, H]`` and biases ``[3 H]`` in PyTorch's gate order r, z, n.
 
+    ``dtype`` is that of the weights alone; float24 keeps the upper 24 bits of each.
+
     Raises:
+        RangeError: the dtype is unknown.
         ShapeError, DtypeError, LayoutError: an array does not fit.
     """
     check.array("w_hh", w_hh, np.float32, "[3 H, H]", None, None)
@@ -42,13 +49,17 @@ def pack(
     check.array("w_ih", w_ih, np.float32, "[3 H, I]", 3 * H, None)
     check.array("b_ih", b_ih, np.float32, "[3 H]", 3 * H)
     check.array("b_hh", b_hh, np.float32, "[3 H]", 3 * H)
+    if dtype not in KINDS:
+        raise RangeError(f"dtype is {dtype!r}; it must be one of {', '.join(KINDS)}")
     taken, core = paths.choose(path), paths.core()
     compiled = None
     if taken == "core" and core is not None:
         compiled = (
-            core.Matrix(w_ih[:, None], b_ih, 0, 0.0),
-            core.Matrix(w_hh[:, None], b_hh, 0, 0.0),
+            core.Matrix(w_ih[:, None], b_ih, KINDS[dtype], 0.0),
+            core.Matrix(w_hh[:, None], b_hh, KINDS[dtype], 0.0),
         )
+    if dtype == "float24":
+        w_ih, w_hh = from_f24(to_f24(w_ih)), from_f24(to_f24(w_hh))
     turned = (np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T))
     return PackedGru(w_ih.shape[1], H, taken, compiled, turned, (b_ih.copy(), b_hh.copy()))
 

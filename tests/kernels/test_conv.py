@@ -46,7 +46,7 @@ def stream(
         (3, 130, 5, 2, 2),
     ],
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", list(conv.KINDS))
 def test_a_stream_equals_the_whole_signal(
     C_in: int,
     C_out: int,
@@ -96,6 +96,64 @@ def test_bf16_rounds_halves_to_even() -> None:
     np.testing.assert_array_equal(out[0, 0], got[:4])
 
 
+def ones_through(weights: Floats) -> Floats:
+    """What float24 keeps of each weight: the outputs of an input of 1."""
+    packed = conv.pack(np.ascontiguousarray(weights.reshape(-1, 1, 1)), dtype="float24")
+    out = np.full((1, 1, weights.size), np.nan, np.float32)
+    return conv.step(packed, conv.fresh(packed), np.ones((1, 1, 1), np.float32), out=out)[0, 0]
+
+
+def test_float24_rounds_halves_to_even() -> None:
+    step, least = 2.0**-15, 2.0**-141  # of numbers from 1 to 2, and of the smallest
+    values = {1 + step / 2: 1.0, 1 + 1.5 * step: 1 + 2 * step, 1 + 0.51 * step: 1 + step,
+              -1 - step / 2: -1.0, -1 - 0.51 * step: -1 - step, 2 - step / 4: 2.0,
+              3.4028e38: np.inf, -3.4028e38: -np.inf, np.inf: np.inf, -np.inf: -np.inf,
+              0.0: 0.0, least: least, least / 2: 0.0, 1.5 * least: 2 * least,
+              2.0**-126 - least / 4: 2.0**-126}  # fmt: skip
+    given, want = (np.array(list(side), np.float32) for side in (values, values.values()))
+    np.testing.assert_array_equal(cpu.from_f24(cpu.to_f24(given)), want)
+    np.testing.assert_array_equal(ones_through(given), want)
+    nans = np.array([0x7FC00000, 0x7F800001, 0xFF800001, 0xFFFFFFFF], np.uint32).view(np.float32)
+    assert np.isnan(cpu.from_f24(cpu.to_f24(nans))).all()
+    assert np.isnan(ones_through(nans)).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=70))
+def test_float24_keeps_the_nearest_of_any_float(variant: str, bits: list[int]) -> None:
+    weights = np.array(bits, np.uint32).view(np.float32)
+    got = ones_through(weights)
+    assert (np.isnan(got) == np.isnan(weights)).all()
+    at = np.isfinite(weights) & np.isfinite(got)
+    spacing = np.maximum(np.spacing(np.abs(weights[at])).astype(np.float64) * 256, 2.0**-141)
+    assert (np.abs(got[at].astype(np.float64) - weights[at]) <= spacing / 2).all()
+    assert not (got[at].view(np.uint32) & 0xFF).any()
+    lost = np.isfinite(weights) & ~np.isfinite(got)  # only what lies nearer to 2^128 than to less
+    assert (np.abs(weights[lost].astype(np.float64)) >= 2.0**128 - 2.0**111).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    M=st.integers(1, 70), C=st.integers(1, 40), k=st.integers(1, 4),
+    cuts=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_float24_is_float32_over_rounded_weights(
+    variant: str, M: int, C: int, k: int, cuts: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    w, b, x = floats(rng, M, C, k), floats(rng, M), floats(rng, 2, sum(cuts), C)
+    kept = cpu.from_f24(cpu.to_f24(w))
+    packed, wide = conv.pack(w, b, dtype="float24"), conv.pack(kept, b)
+    got = stream(packed, x, cuts)
+    assert close("conv", got, reference.causal(x, kept, b))
+    if variant != "numpy":
+        assert (got == stream(wide, x, cuts)).all()  # one order of additions for both
+    impulses = np.zeros((C, k, C), np.float32)
+    impulses[np.arange(C), 0, np.arange(C)] = 1.0
+    plain = conv.pack(w, dtype="float24")
+    assert (stream(plain, impulses, [k]) == kept.transpose(1, 2, 0)[:, ::-1]).all()
+
+
 def test_saturation_and_nan_in_int8() -> None:
     packed = conv.pack(np.ones((1, 1, 1), np.float32), dtype="int8", input_scale=1.0)
     x = np.array([[[1e9], [-1e9], [np.nan], [np.inf], [2.5], [3.5]]], np.float32)
@@ -107,7 +165,7 @@ def test_saturation_and_nan_in_int8() -> None:
 @given(
     k=st.integers(1, 5), dilation=st.integers(1, 4),
     cuts=st.lists(st.integers(1, 12), min_size=1, max_size=6),
-    dtype=st.sampled_from(["float32", "bfloat16", "int8"]), seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(list(conv.KINDS)), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_output_does_not_depend_on_the_cut(
     variant: str, k: int, dilation: int, cuts: list[int], dtype: conv.Dtype, seed: int
@@ -123,7 +181,7 @@ def test_output_does_not_depend_on_the_cut(
         assert (a == b).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", list(conv.KINDS))
 @pytest.mark.parametrize(("C", "M", "T"), [(6, 17, 75), (33, 70, 16), (64, 64, 17), (50, 150, 33)])
 def test_many_frames_at_once_equal_one_by_one(
     variant: str, dtype: conv.Dtype, C: int, M: int, T: int, rng: np.random.Generator
@@ -152,7 +210,7 @@ def test_streams_do_not_see_each_other(variant: str, rng: np.random.Generator) -
     assert np.isfinite(together[2, :3]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", list(conv.KINDS))
 @pytest.mark.parametrize("C_out", [5, 16, 100, 530])
 def test_every_pass_over_the_weights_gives_the_same_bits(
     dtype: conv.Dtype, C_out: int, rng: np.random.Generator

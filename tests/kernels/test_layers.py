@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ossicle.kernels import gru, logmel, snake
+from ossicle.kernels.conv.cpu import from_f24, to_f24
 from ossicle.kernels.errors import DtypeError, RangeError, ShapeError
 from ossicle.kernels.gru import reference as gru_reference
 from ossicle.kernels.logmel import reference as mel_reference
@@ -24,12 +25,17 @@ def floats(rng: np.random.Generator, *shape: int) -> Floats:
 @pytest.mark.parametrize(
     ("width", "inputs", "B", "T"), [(32, 20, 3, 6), (7, 5, 1, 1), (65, 16, 2, 9)]
 )
-def test_gru(width: int, inputs: int, B: int, T: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("dtype", list(gru.KINDS))
+def test_gru(
+    width: int, inputs: int, B: int, T: int, dtype: gru.Dtype, rng: np.random.Generator
+) -> None:
     w = [floats(rng, 3 * width, inputs), floats(rng, 3 * width, width) * 0.2]
     bias = [floats(rng, 3 * width), floats(rng, 3 * width)]
     x, h = floats(rng, B, T, inputs), floats(rng, B, width)
-    want, last = gru_reference.gru(x, h, *w, *bias)
-    packed = gru.pack(w[0], w[1], bias[0], bias[1])
+    whole, _ = gru_reference.gru(x, h, *w, *bias)
+    kept = [from_f24(to_f24(a)) for a in w] if dtype == "float24" else w
+    want, last = gru_reference.gru(x, h, *kept, *bias)
+    packed = gru.pack(w[0], w[1], bias[0], bias[1], dtype=dtype)
     state = h.copy()
     cut = T // 2
     parts = [np.full((B, n, width), np.nan, np.float32) for n in (cut, T - cut)]
@@ -37,6 +43,7 @@ def test_gru(width: int, inputs: int, B: int, T: int, rng: np.random.Generator) 
         if part.size:
             gru.step(packed, state, np.ascontiguousarray(run), out=part)
     assert close("gru", np.concatenate(parts, 1), want)
+    assert close("gru", np.concatenate(parts, 1), whole, dtype)
     assert close("gru", state, last)
     assert (gru.fresh(packed, 2) == 0).all()
 
@@ -45,6 +52,8 @@ def test_gru_bad_input_is_named(rng: np.random.Generator) -> None:
     w, hh, b = floats(rng, 12, 3), floats(rng, 12, 4), floats(rng, 12)
     with pytest.raises(ShapeError, match="b_hh"):
         gru.pack(w, hh, b, b[:11].copy())
+    with pytest.raises(RangeError, match="dtype is 'int8'; it must be one of float32, float24"):
+        gru.pack(w, hh, b, b, dtype="int8")  # type: ignore[arg-type]
     packed = gru.pack(w, hh, b, b)
     with pytest.raises(ShapeError, match=r"h has shape \[2, 4\]"):
         gru.step(packed, gru.fresh(packed, 2), floats(rng, 1, 1, 3))
