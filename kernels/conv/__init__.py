@@ -8,7 +8,6 @@ one that makes ``s`` outputs of each input. Sources: the causal padding of EnCod
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -212,22 +211,15 @@ def step(
         ShapeError, DtypeError, LayoutError: an array does not fit, or T is no multiple of the
         stride.
     """
-    core = paths.core()
-    if packed.compiled is not None and core is not None and out is not None and packed.up == 1:
+    compiled = packed.compiled
+    if compiled is not None and out is not None and packed.up == 1:
         # The compiled part checks as much before it touches anything; what it refuses is put into
         # words below.
-        with suppress(TypeError, ValueError, AttributeError):
-            if out.size:
-                core.conv_step(
-                    packed.compiled,
-                    x,
-                    state.ring,
-                    state.position,
-                    packed.stride,
-                    packed.dilation,
-                    out,
-                )
-                return out
+        try:
+            compiled.conv_step(x, state.ring, state.position, packed.stride, packed.dilation, out)
+            return out
+        except (TypeError, ValueError, AttributeError):
+            pass
     check.array("x", x, np.float32, "[B, T, C_in]", None, None, packed.inputs)
     B, T = x.shape[:2]
     if T % packed.stride:
@@ -243,10 +235,8 @@ def step(
     made = T * packed.up // packed.stride
     y = check.output("out", out, np.float32, "[B, T, C_out]", B, made, packed.outputs)
     inner = y.reshape(B, T // packed.stride, packed.up * packed.outputs)
-    if packed.compiled is not None and core is not None:
-        core.conv_step(
-            packed.compiled, x, state.ring, state.position, packed.stride, packed.dilation, inner
-        )
+    if compiled is not None:
+        compiled.conv_step(x, state.ring, state.position, packed.stride, packed.dilation, inner)
     else:
         _plain_step(packed, state, x, inner)
     return y
