@@ -111,7 +111,7 @@ def conv_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row
 
 
 def cold_conv_row(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row]:
-    """The fp32 convolution of two frames with a megabyte of something else read before each call.
+    """A convolution of two frames with a megabyte of something else read before each call.
 
     Called again and again it finds most of its weights in the second cache, since it passes over
     them to and fro; between other layers it finds fewer.
@@ -119,22 +119,25 @@ def cold_conv_row(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator
     C, k, T = 512, 3, 2
     weight = floats(rng, C, C, k) / np.float32(np.sqrt(C * k))
     x, other = floats(rng, 1, T, C), np.ones(1 << 17)
-    packed = conv.pack(weight)
-    right = close(
-        "conv", conv.step(packed, conv.fresh(packed), x), conv_reference.causal(x, weight)
-    )
-    state, out = conv.fresh(packed), np.empty((1, T, C), np.float32)
-    actions: dict[str, Action] = {
-        "ours": lambda: (other.sum(), conv.step(packed, state, x, out=out)),
-        "other": other.sum,
-    }
+    want, out = conv_reference.causal(x, weight), np.empty((1, T, C), np.float32)
+    dtypes: tuple[conv.Dtype, ...] = ("float32", "float24")
+    actions: dict[str, Action] = {"other": other.sum}
+    right = {}
+    for dtype in dtypes:
+        packed = conv.pack(weight, dtype=dtype)
+        right[dtype] = close("conv", conv.step(packed, conv.fresh(packed), x), want, dtype)
+        step = partial(conv.step, packed, conv.fresh(packed), x, out=out)
+        actions[dtype] = lambda step=step: (other.sum(), step())  # type: ignore[misc]
     session = conv_session(weight, np.ascontiguousarray(np.pad(x, ((0, 0), (2, 0), (0, 0))).mT))
     if session is not None:
         actions["onnxruntime"] = lambda: (other.sum(), session())
     us = least(actions, quick)
-    alone = {name: us[name] - us["other"] for name in actions if name != "other"}
-    yield made("conv float32", f"{C} -> {C}, k {k}, {T} frames, 1 MB read between calls", alone, 1,
-               "step", right)  # fmt: skip
+    size = f"{C} -> {C}, k {k}, {T} frames, 1 MB read between calls"
+    for dtype in dtypes:
+        alone = {"ours": us[dtype] - us["other"]}
+        if session is not None:
+            alone["onnxruntime"] = us["onnxruntime"] - us["other"]
+        yield made(f"conv {dtype}", size, alone, 1, "step", right[dtype])
 
 
 def attention_rows(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator[Row]:

@@ -29,16 +29,26 @@ class Matrix:
     ) -> None: ...
     @property
     def padded(self) -> int: ...
+    def conv_step(
+        self,
+        x: NDArray[np.float32],
+        ring: NDArray[Any],
+        position: NDArray[np.int64],
+        stride: int,
+        dilation: int,
+        out: NDArray[np.float32],
+        /,
+    ) -> None: ...
+    def conv_any(
+        self,
+        x: NDArray[np.float32],
+        ring: NDArray[Any],
+        position: NDArray[np.int64],
+        stride: int,
+        dilation: int,
+        out: NDArray[np.float32],
+    ) -> None: ...
 
-def conv_step(
-    weights: Matrix,
-    x: NDArray[np.float32],
-    ring: NDArray[Any],
-    position: NDArray[np.int64],
-    stride: int,
-    dilation: int,
-    out: NDArray[np.float32],
-) -> None: ...
 def gru_step(
     input: Matrix,
     hidden: Matrix,
