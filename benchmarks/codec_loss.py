@@ -28,7 +28,8 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import AudioEvent, InlineRun, NoticeEvent, PacketEvent
 from ossicle.streaming.codec.layout import CodeLayout
 from ossicle.streaming.codec.loss import BadLink
-from ossicle.streaming.codec.packet import Packet, read, write
+from ossicle.streaming.codec.packet import Packet, write
+from ossicle.streaming.codec.packetreader import read
 from ossicle.streaming.codec.resync import resynchronisation
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask
 

@@ -31,7 +31,8 @@ from ossicle.runtime.host.quantise import RvqDecode, RvqEncode
 from ossicle.runtime.model import Model
 from ossicle.runtime.task import InlineRun, PacketEvent
 from ossicle.streaming.codec.layout import layout_of
-from ossicle.streaming.codec.packet import Packet, read, write
+from ossicle.streaming.codec.packet import Packet, write
+from ossicle.streaming.codec.packetreader import read
 from ossicle.streaming.codec.quantiser import make_quantiser
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask
 

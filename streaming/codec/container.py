@@ -48,7 +48,8 @@ from ossicle.streaming.codec.ends import (
     varint,
 )
 from ossicle.streaming.codec.jitter import SILENCE_HOLD
-from ossicle.streaming.codec.packet import MAX_PACKET_BYTES, SEQUENCES, read_header
+from ossicle.streaming.codec.packet import MAX_PACKET_BYTES, SEQUENCES
+from ossicle.streaming.codec.packetreader import read_header
 
 SEEK_FRAMES = 250  # frames between seek entries
 

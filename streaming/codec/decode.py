@@ -17,7 +17,8 @@ from ossicle.runtime.task import AudioEvent, Event, GapEvent, Hop, NoticeEvent
 from ossicle.streaming.codec.concealment import HOLD, ConcealmentState, conceal, repeats
 from ossicle.streaming.codec.jitter import MAX_GAP, Frame, JitterRing, JitterState
 from ossicle.streaming.codec.layout import codec_program, frames_per_hop, layout_of
-from ossicle.streaming.codec.packet import Codes, Noise, read
+from ossicle.streaming.codec.packet import Codes, Noise
+from ossicle.streaming.codec.packetreader import read
 
 REPORT_FRAMES = 50  # between reports of loss
 OPTIONS = ("layers", "samples")

@@ -23,7 +23,8 @@ from ossicle.streaming.codec.container import ContainerReader, Record, enter, re
 from ossicle.streaming.codec.decode import DecodeTask
 from ossicle.streaming.codec.ends import FileEnd, FileHead, parse_head
 from ossicle.streaming.codec.layout import identity
-from ossicle.streaming.codec.packet import HEADER_BYTES, read_header
+from ossicle.streaming.codec.packet import HEADER_BYTES
+from ossicle.streaming.codec.packetreader import read_header
 from ossicle.streaming.codec.summary import FileSummary, Place, Progress
 
 READ_BYTES = 1 << 16

@@ -135,8 +135,8 @@ class EncodeTask:
         if about.skip_to >= 0:
             sent += self._sender.skip(state.sender, about.skip_to, state.plan)
         codes = outputs[self._sink]
-        if self._counts:  # -1 in layers that were not asked for when this hop left
-            codes = codes[codes[:, 0] >= 0]
+        if about.layers:  # -1 in the others: they were not asked for when this hop left
+            codes = codes[: about.layers]
         for at in range(about.frames):
             if about.noise_level >= 0:
                 noise = Noise(about.noise_level, about.noise_bands)
@@ -258,6 +258,7 @@ class EncodeTask:
         if self._counts and state.asked != state.plan.layers:  # the model holds it until it changes
             state.asked = state.plan.layers
             inputs[COUNT] = np.array([state.asked], np.int32)
+        about.layers = state.asked
         hop = Hop(inputs, start, start + self.manifest.hop, state.skip)
         state.skip = False
         return hop

@@ -20,6 +20,7 @@ class Pending:
     skip_to: int = -1  # frame that it is, where frames before it were never heard
     noise_level: int = -1  # it need not be sent: what it sounds like
     noise_bands: tuple[int, ...] = ()
+    layers: int = 0  # that the model searches for it; 0: all
 
 
 @snapshot.record("codec.EncodeState")

@@ -13,7 +13,8 @@ from ossicle.runtime.task import InlineRun, PacketEvent
 from ossicle.streaming.codec.decode import DecodeTask
 from ossicle.streaming.codec.encode import EncodeTask
 from ossicle.streaming.codec.layout import layout_of
-from ossicle.streaming.codec.packet import Codes, read
+from ossicle.streaming.codec.packet import Codes
+from ossicle.streaming.codec.packetreader import read
 
 QUIET_DB = -60.0  # below the signal in the same frame, nobody hears the difference
 

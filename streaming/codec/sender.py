@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from ossicle.runtime import snapshot
@@ -15,8 +16,7 @@ from ossicle.streaming.codec.rate import Plan
 REFRESH = 20  # frames between silence descriptors while silence lasts
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """A packet that is ready, and what it stands for."""
 
     data: bytes
@@ -53,7 +53,10 @@ class Sender:
         Packets leave when ``plan.frames`` frames wait.
         """
         state.quiet = -1
-        state.held.append(np.ascontiguousarray(codes, np.int32))
+        frame = np.ascontiguousarray(codes, np.int32)
+        if plan.frames == 1 and not plan.depth and not state.held:
+            return [self._alone(state, frame, plan)]
+        state.held.append(frame)
         state.next += 1
         return self.flush(state, plan) if len(state.held) >= plan.frames else []
 
@@ -90,6 +93,16 @@ class Sender:
         state.history = [*state.history, *state.held][-keep:]
         state.held = []
         return [self._seal(state, packet, first)]
+
+    def _alone(self, state: SenderState, frame: Codes, plan: Plan) -> Sent:
+        """Send one frame by itself, as :meth:`flush` would: most packets of a live stream."""
+        first = state.next
+        data, size = packets.write_frame(
+            frame[: plan.layers], first % SEQUENCES, state.reset, self.layout
+        )
+        state.history = [*state.history, frame][-MAX_DEPTH:]
+        state.next, state.reset = first + 1, False
+        return Sent(data, first, 1, size)
 
     def _past(self, state: SenderState, frames: int, plan: Plan) -> Codes | None:
         depth = min(plan.depth, len(state.history) // frames)

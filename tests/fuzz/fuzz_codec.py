@@ -28,7 +28,8 @@ with atheris.instrument_imports() if GUIDED else contextlib.nullcontext():
     from ossicle.streaming.codec.ends import FileHead
     from ossicle.streaming.codec.jitter import MAX_GAP, JitterRing
     from ossicle.streaming.codec.layout import CodeLayout
-    from ossicle.streaming.codec.packet import Noise, Packet, read, thin, write
+    from ossicle.streaming.codec.packet import Noise, Packet, write
+    from ossicle.streaming.codec.packetreader import read, thin
 
 LAYOUTS = (
     CodeLayout((1024,) * 12, 320, 16_000),

@@ -39,7 +39,7 @@ def encode_remote(
     from ossicle.streaming.codec.encodefile import byte_sink
     from ossicle.streaming.codec.ends import FileHead
     from ossicle.streaming.codec.layout import CodeLayout
-    from ossicle.streaming.codec.packet import read_header
+    from ossicle.streaming.codec.packetreader import read_header
 
     options = {"kbps": kbps, "layers": layers, "frames_per_packet": frames, "dtx": dtx}
     spec = m.TaskSpec("encode", model=model, options=options)
@@ -98,7 +98,8 @@ def decode_remote(
 
     from ossicle.streaming.codec.audiofile import open_sink
     from ossicle.streaming.codec.container import ContainerReader
-    from ossicle.streaming.codec.packet import HEADER_BYTES, read_header
+    from ossicle.streaming.codec.packet import HEADER_BYTES
+    from ossicle.streaming.codec.packetreader import read_header
 
     data = sys.stdin.buffer.read() if source == "-" else _read(source)
     reader = ContainerReader()

@@ -22,7 +22,7 @@ from ossicle.streaming import messages as m  # noqa: E402
 from ossicle.streaming.cli.app import main as run  # noqa: E402
 from ossicle.streaming.codec.commands import decode_file, encode_file  # noqa: E402
 from ossicle.streaming.codec.layout import frames_per_hop, layout_of  # noqa: E402
-from ossicle.streaming.codec.packet import read, thin  # noqa: E402
+from ossicle.streaming.codec.packetreader import read, thin  # noqa: E402
 from ossicle.streaming.codec.playout import Playout  # noqa: E402
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask  # noqa: E402
 from ossicle.streaming.server.caller import Caller  # noqa: E402

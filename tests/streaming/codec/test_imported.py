@@ -17,7 +17,7 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import AudioEvent, InlineRun, PacketEvent
 from ossicle.streaming.codec.commands import decode_file, encode_file
 from ossicle.streaming.codec.layout import layout_of
-from ossicle.streaming.codec.packet import thin
+from ossicle.streaming.codec.packetreader import thin
 from ossicle.streaming.codec.resync import resynchronisation
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask
 

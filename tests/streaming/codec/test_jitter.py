@@ -12,7 +12,8 @@ from ossicle.runtime.errors import PacketError
 from ossicle.streaming.codec.jitter import MAX_GAP, SILENCE_HOLD, Frame, JitterRing
 from ossicle.streaming.codec.layout import CodeLayout
 from ossicle.streaming.codec.loss import BadLink
-from ossicle.streaming.codec.packet import Noise, Packet, read
+from ossicle.streaming.codec.packet import Noise, Packet
+from ossicle.streaming.codec.packetreader import read
 from ossicle.streaming.codec.rate import Plan
 from ossicle.streaming.codec.sender import Sender
 

@@ -16,11 +16,10 @@ from ossicle.streaming.codec.packet import (
     Noise,
     Packet,
     payload_bits,
-    read,
-    read_header,
-    thin,
     write,
+    write_frame,
 )
+from ossicle.streaming.codec.packetreader import read, read_header, thin
 
 OURS = CodeLayout((1024,) * 12, 320, 16_000)
 SMALL_BOOKS = CodeLayout((16,) * 46, 320, 16_000)
@@ -72,6 +71,39 @@ def test_a_packet_comes_back(case: tuple[Packet, CodeLayout]) -> None:
     data = write(packet, layout)
     assert same(read(data, layout), packet)
     assert len(data) == HEADER_BYTES + -(-payload_bits(packet, layout) // 8) <= MAX_PACKET_BYTES
+
+
+@given(packets())
+def test_one_frame_alone_is_written_as_any_packet(case: tuple[Packet, CodeLayout]) -> None:
+    packet, layout = case
+    alone = Packet(packet.sequence, packet.codes[:, :1], reset=packet.reset)
+    if not alone.layers:
+        with pytest.raises(PacketError, match=r"codes .* or noise"):
+            write_frame(alone.codes, alone.sequence, alone.reset, layout)
+        return
+    data, size = write_frame(alone.codes, alone.sequence, alone.reset, layout)
+    assert data == write(alone, layout)
+    assert size == payload_bits(alone, layout)
+
+
+@pytest.mark.parametrize(
+    ("codes", "sequence", "match"),
+    [
+        (np.array([[1000]], np.int32), 0, "0 to 1 allowed"),
+        (np.array([[-1]], np.int32), 0, "0 to 1 allowed"),
+        (np.array([[1]], np.int64), 0, "dtype"),
+        (np.zeros((5, 1), np.int32), 0, "5 layers"),
+        (np.zeros((1, 17), np.int32), 0, "shape"),
+        (np.zeros((1, 1), np.int32), 65_536, "sequence"),
+    ],
+)
+def test_one_frame_that_cannot_be_is_refused_as_any_packet(
+    codes: np.ndarray, sequence: int, match: str
+) -> None:
+    with pytest.raises(PacketError, match=match):
+        write_frame(codes, sequence, False, ODD)
+    with pytest.raises(PacketError, match=match):
+        write(Packet(sequence, codes), ODD)
 
 
 @given(packets(), st.data())

@@ -18,7 +18,7 @@ from ossicle.runtime.model import Model
 from ossicle.runtime.task import AudioEvent, GapEvent, InlineRun, NoticeEvent, PacketEvent
 from ossicle.streaming.codec.layout import identity, layout_of
 from ossicle.streaming.codec.loss import BadLink
-from ossicle.streaming.codec.packet import read, read_header, thin
+from ossicle.streaming.codec.packetreader import read, read_header, thin
 from ossicle.streaming.codec.resync import resynchronisation
 from ossicle.streaming.codec.tasks import DecodeTask, EncodeTask
 
