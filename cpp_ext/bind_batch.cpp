@@ -181,7 +181,7 @@ PyObject* deliver(Turns* turns, PyObject* args) {
       const Py_ssize_t place = PyLong_AsSsize_t(PyList_GET_ITEM(places, i));
       if (place < 0) return PyErr_Occurred() ? nullptr : PyErr_Format(PyExc_IndexError, "a place is negative");
       lane->bad_hops = 0;
-      if (!deliver_one(*turns, *lane, made, place, batch)) return nullptr;
+      if (!deliver_one(*turns, *lane, made, place, batch) || pause(*turns) < 0) return nullptr;
     }
     return Py_NewRef(Py_True);
   });

@@ -35,6 +35,7 @@ class Bound {
     outside.inputs = pointers(inputs, Home::input, streams);
     outside.outputs = pointers(outputs, Home::output, streams);
     outside.states = {pointers(even, Home::state_in, streams), pointers(odd, Home::state_in, streams)};
+    py::gil_scoped_release release;  // a batch's scratch may be megabytes
     run_ = std::make_unique<Run>(*plan_, streams, outside);
   }
   void step(int side) {

@@ -8,7 +8,6 @@
 
 #include <ctime>
 
-
 namespace ossicle::engine {
 
 PyTypeObject* turns_type = nullptr;
@@ -98,7 +97,7 @@ bool take_in_one(Turns& turns, Lane& lane) {
     const Given given = taken.items[taken.next++];
     const Ref item(static_cast<PyObject*>(given.item));
     const Ref made = hops_of(turns, lane, given);
-    if (!(made ? queue(turns, lane, made.get(), given.arrival_ns) : fail(turns, lane))) return false;
+    if (!(made ? queue(turns, lane, made.get(), given.arrival_ns) : fail(turns, lane)) || pause(turns) < 0) return false;
   }
   if (lane.inbox.items.capacity() == 0 && taken.next == taken.items.size())  // its memory, for the next time
     taken.items.clear(), lane.inbox.items.swap(taken.items);
@@ -121,6 +120,12 @@ PyObject* take_in(Turns* turns, PyObject* args) {
     }
     return Py_NewRef(Py_None);
   });
+}
+
+// pause(): between two streams of what is not done here; whether it let others run.
+PyObject* pause_now(Turns* turns, PyObject*) {
+  const int paused = pause(*turns);
+  return paused < 0 ? nullptr : PyBool_FromLong(paused);
 }
 
 // choose(lanes): those with a hop of the most urgent one's group, urgent first; `stale` says whether samples were lost
@@ -154,7 +159,7 @@ PyObject* choose(Turns* turns, PyObject* lanes) {
 template <class Visit>
 void each_reference(Turns& turns, Visit visit) {
   for (PyObject** held : {&turns.clock, &turns.wake, &turns.chunk, &turns.ledger, &turns.scrubbed, &turns.refuse,
-                          &turns.heed, &turns.lost, &turns.post, &turns.fail, &turns.finish})
+                          &turns.heed, &turns.lost, &turns.post, &turns.fail, &turns.finish, &turns.breathe})
     visit(*held);
 }
 
@@ -174,13 +179,14 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
   Ref self(type->tp_alloc(type, 0));
   auto* turns = reinterpret_cast<Turns*>(self.get());
   if (!turns) return nullptr;
-  if (!PyArg_ParseTuple(args, "OOOOOOOOOOO:Turns", &turns->clock, &turns->wake, &turns->chunk, &turns->ledger,
+  if (!PyArg_ParseTuple(args, "OOOOOOOOOOOO:Turns", &turns->clock, &turns->wake, &turns->chunk, &turns->ledger,
                         &turns->scrubbed, &turns->refuse, &turns->heed, &turns->lost, &turns->post, &turns->fail,
-                        &turns->finish)) {
+                        &turns->finish, &turns->breathe)) {
     each_reference(*turns, [](PyObject*& held) { held = nullptr; });  // borrowed
     return nullptr;
   }
   each_reference(*turns, [](PyObject* held) { Py_INCREF(held); });
+  turns->hold_ns = -1;
   return set_clock(turns, turns->clock, nullptr) ? nullptr : self.release();
 }
 
@@ -209,12 +215,15 @@ void destroy(Turns* turns) {
 PyMethodDef methods[] = {{"take_in", reinterpret_cast<PyCFunction>(take_in), METH_VARARGS, nullptr},
                          {"choose", reinterpret_cast<PyCFunction>(choose), METH_O, nullptr},
                          {"gather", reinterpret_cast<PyCFunction>(gather), METH_VARARGS, nullptr},
+                         {"pause", reinterpret_cast<PyCFunction>(pause_now), METH_NOARGS, nullptr},
                          {"deliver", reinterpret_cast<PyCFunction>(deliver), METH_VARARGS, nullptr},
                          {}};
 PyGetSetDef properties[] = {
     {"clock", reinterpret_cast<getter>(get_clock), reinterpret_cast<setter>(set_clock), nullptr, nullptr}, {}};
 PyMemberDef members[] = {{"awake", T_BOOL, offsetof(Turns, awake), 0, nullptr},
                          {"stale", T_BOOL, offsetof(Turns, stale), READONLY, nullptr},
+                         {"since", T_LONGLONG, offsetof(Turns, since), 0, nullptr},
+                         {"hold_ns", T_LONGLONG, offsetof(Turns, hold_ns), 0, nullptr},
                          {}};
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(make)},
                        {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},

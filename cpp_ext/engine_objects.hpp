@@ -43,9 +43,11 @@ struct Turns {
   PyObject_HEAD
   PyObject *clock, *wake;
   PyObject *chunk, *ledger, *scrubbed, *refuse;
-  PyObject *heed, *lost, *post, *fail, *finish;
+  PyObject *heed, *lost, *post, *fail, *finish, *breathe;
   char awake, stale;
   bool monotonic;  // the clock is time.monotonic_ns
+  long long since;    // when this thread last got the interpreter's lock
+  long long hold_ns;  // how long it may keep it between two streams; below 0: as long as it likes
 };
 
 struct PlainLane {  // what Python may read and write by its place
@@ -107,6 +109,16 @@ inline PyObject* call(PyObject* callable, Args... args) {
 inline bool done(PyObject* made) {
   Py_XDECREF(made);
   return made != nullptr;
+}
+
+// Between two streams: lets other threads run Python if they could not for a while. 1: it did, 0: no need, -1: an error
+// is set.
+inline int pause(Turns& turns) {
+  std::int64_t now;
+  if (turns.hold_ns < 0) return 0;
+  if (!now_ns(turns, now)) return -1;
+  if (now - turns.since < turns.hold_ns) return 0;
+  return done(PyObject_CallNoArgs(turns.breathe)) ? 1 : -1;
 }
 
 // Ends a stream with the error that its task raised; false if it is not one to be caught.

@@ -33,6 +33,7 @@ _DTYPES = frozenset(
     )
 )
 _ALIGN = 64
+_AS_IS = frozenset((type(None), bool, float, str, bytes))
 
 ClassT = TypeVar("ClassT", bound=type)
 _records: dict[str, type] = {}
@@ -120,7 +121,7 @@ def _plain(value: Any, arrays: list[NDArray[Any]], depth: int) -> Any:
     """Return ``value`` in tagged lists that msgpack can write; arrays are set aside."""
     if depth > MAX_DEPTH:
         raise SnapshotError(f"snapshot deeper than {MAX_DEPTH} levels; is the tree cyclic?")
-    if value is None or isinstance(value, bool | float | str | bytes):
+    if type(value) in _AS_IS or isinstance(value, bool | float | str | bytes):
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else ["i", str(value)]
@@ -133,7 +134,8 @@ def _plain(value: Any, arrays: list[NDArray[Any]], depth: int) -> Any:
         return ["a", value.dtype.name, list(value.shape)]
     if isinstance(value, list | tuple):
         tag = "l" if isinstance(value, list) else "t"
-        return [tag, *(_plain(item, arrays, depth + 1) for item in value)]
+        plain = [v if type(v) in _AS_IS else _plain(v, arrays, depth + 1) for v in value]
+        return [tag, *plain]
     if isinstance(value, dict):
         pairs = [
             [_plain(k, arrays, depth + 1), _plain(v, arrays, depth + 1)] for k, v in value.items()
@@ -144,9 +146,8 @@ def _plain(value: Any, arrays: list[NDArray[Any]], depth: int) -> Any:
         raise SnapshotError(
             f"{type(value).__name__} cannot travel in a snapshot; register it with record()"
         )
-    fields = {
-        field: _plain(getattr(value, field), arrays, depth + 1) for field in _fields[type(value)]
-    }
+    held = [(field, getattr(value, field)) for field in _fields[type(value)]]
+    fields = {k: v if type(v) in _AS_IS else _plain(v, arrays, depth + 1) for k, v in held}
     return ["r", name, fields]
 
 

@@ -7,7 +7,7 @@ rows copied, and a stream that runs alone is never copied at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,17 +40,18 @@ class BatchMemory:
         }
         self._loose = [g.name for g in line.inputs if g.kind != "condition" and -1 in g.shape]
 
-    def seat(self, slots: list[Slot], keep: bool) -> list[int]:
+    def seat(self, slots: list[Slot], keep: bool, pause: Callable[[], bool]) -> list[int]:
         """Bring the slots' memories into rows and return their row numbers.
 
         With ``keep``, streams that are here but not ready stay (masked batching); otherwise they
-        are sent home.
+        are sent home. ``pause`` is called between two that move.
         """
         wanted = {id(slot) for slot in slots}
         if not keep:
             for slot in self.rows:
                 if slot is not None and id(slot) not in wanted:
                     send_home(slot)
+                    pause()
         free = [row for row, slot in enumerate(self.rows) if slot is None]
         free.reverse()
         places: list[int] = []
@@ -65,6 +66,7 @@ class BatchMemory:
                 send_home(victim)
             self._settle(slot, free[-1])
             places.append(free.pop())
+            pause()
         self.seated, self.places = slots, places
         return places
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -40,8 +41,8 @@ class Engine:
         self.settings = settings or EngineSettings()
         self.costs = Costs(self.settings)
         self._seats = Seats(self.settings.max_streams)
-        self._posted: list[Callable[[], None]] = []
-        self._lock = threading.Lock()  # seats and posted
+        self._posted: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()  # seats
         self._bell = threading.Lock()  # released once to wake the thread; cheaper than an event
         self._bell.acquire()
         self._thread: threading.Thread | None = None
@@ -63,6 +64,7 @@ class Engine:
         """Start the thread."""
         if self._thread is None:
             self._stopping = False
+            self._turns.hold_ns = int(self.settings.hold_ms * 1e6)
             self._thread = threading.Thread(target=self._loop, name="ossicle-engine", daemon=True)
             self._thread.start()
 
@@ -76,6 +78,7 @@ class Engine:
             self._stopping = True
             self.wake()
             thread.join()
+            self._turns.hold_ns = -1
         for slot in self._seats.taken:
             self._rounds.end(slot, CapacityError("the engine was stopped", reason="stopped"))
 
@@ -155,8 +158,7 @@ class Engine:
         if self._thread is None or threading.current_thread() is self._thread:
             action()
             return
-        with self._lock:
-            self._posted.append(action)
+        self._posted.append(action)
         self.wake()
 
     def capacity(self) -> Capacity:
@@ -212,12 +214,7 @@ class Engine:
         if turns.awake:
             self._bell.acquire(blocking=False)
             turns.awake = False  # in this order: what comes between the two is seen in this round
-        posted: list[Callable[[], None]] = []
-        if self._posted:
-            with self._lock:
-                posted, self._posted = self._posted, []
-        for action in posted:
-            action()
+        acted = self._act()
         active = self._seats.taken
         ran = self._rounds.run(active)
         now = turns.clock()
@@ -225,17 +222,38 @@ class Engine:
             changes = self._ladder.observe(now, self._rounds.busy_ns, active)
             for slot, options, text in changes:
                 self._rounds.step_ladder(slot, options, text)
-        return ran or bool(posted)
+        return ran or acted
 
     def export_slot(self, slot: Slot, future: Future[dict[str, Any]]) -> None:
         """Answer ``future`` with the slot's whole memory; on the engine's thread only."""
         self._rounds.take_in([slot])
-        future.set_result(export_slot(slot))
+        tree = export_slot(slot)
+        if self._turns.hold_ns >= 0:
+            self._rounds.breathe()  # whoever asked writes it down at once, and that takes long
+        future.set_result(tree)
+
+    def _act(self) -> bool:
+        """Do what was posted; what takes long waits for the next round, so that no stream does."""
+        acted = False
+        while self._posted:
+            self._posted.popleft()()
+            acted = True
+            if self._turns.pause():
+                break
+        return acted
 
     def _loop(self) -> None:
         while not self._stopping:
-            if not self.run_once() and self._bell.acquire(timeout=0.05):
+            if not self.run_once() and self._wait():
                 self._gather()
+
+    def _wait(self) -> bool:
+        """Wait for something to do, and not for ever; return whether there is."""
+        if self._bell.acquire(blocking=False):
+            return True  # the interpreter's lock was kept
+        rung = self._bell.acquire(timeout=0.05)
+        self._turns.since = self._turns.clock()
+        return rung
 
     def _gather(self) -> None:
         """Let more streams become ready, so that a batch is worth its run; never for long.

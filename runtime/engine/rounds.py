@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ossicle.runtime.errors import BackendError, CapacityError, OssicleError
 from ossicle.runtime.task import Event, GapEvent, Hop, NoticeEvent
 
 NOTHING = Ledger()
+BREATH_S = 50e-6  # a thread that waits for the lock needs about so long to wake up and take it
 
 
 class Rounds:
@@ -38,7 +40,10 @@ class Rounds:
     ) -> None:
         self.costs, self.vacate = costs, vacate
         self.steps = self.rows = self.busy_ns = 0
-        calls = Calls(wake, _refuse, self._heed, _lost, self._post, self._fail, self._finish)
+        self.rest: Callable[[float], None] = time.sleep
+        calls = Calls(
+            wake, _refuse, self._heed, _lost, self._post, self._fail, self._finish, self.breathe
+        )
         self.turns = make_turns(clock, calls, settings.compiled)
         self._stepper = Stepper(settings, costs, self.turns)
 
@@ -98,6 +103,7 @@ class Rounds:
         if slots[0].bypass:
             for slot in slots:
                 self._post(slot, None, begun, 0, 0)
+                turns.pause()
             return
         try:
             made = self._stepper.step(slots, begun)
@@ -109,6 +115,7 @@ class Rounds:
             for slot, row in zip(slots, self._stepper.mind(slots, made), strict=True):
                 if slot.ready:  # unless its end came while others were answered
                     self._post(slot, row, *spent)
+                    turns.pause()
         self.steps += 1
         self.rows += len(slots)
         self.busy_ns += turns.clock() - begun
@@ -164,6 +171,14 @@ class Rounds:
             then()
         if slot.ending and not slot.ready:
             self._finish(slot)
+
+    def breathe(self) -> None:
+        """Leave the interpreter's lock to whoever waits for it.
+
+        Only to let go and take it again would not do: whoever waits must first wake up.
+        """
+        self.rest(BREATH_S)
+        self.turns.since = self.turns.clock()
 
     def _deliver(self, slot: Slot, events: list[Event]) -> None:
         """Deliver what no hop caused."""

@@ -19,6 +19,7 @@ class EngineSettings:
     compiled: bool = True  # use the compiled part where there is one; for tests of its twin
     calibration_runs: int = 25
     around_us: float = 0.0  # what a hop costs this interpreter outside the engine: a transport
+    hold_ms: float = 0.25  # Python in one go, then other threads may; a started engine's
     gather_ms: float = 0.0  # waited for more streams to be ready, where no promise is near it
     ladder_high: float = 0.90  # measured load above which streams step down
     ladder_low: float = 0.60  # and below which they step up again
@@ -40,5 +41,7 @@ class EngineSettings:
             raise BudgetError(
                 f"around_us {self.around_us}, gather_ms {self.gather_ms}; 0 to a second expected"
             )
+        if not 0 <= self.hold_ms <= 1000:
+            raise BudgetError(f"hold_ms {self.hold_ms}; 0 to a second expected")
         if not 0 < self.ladder_low < self.ladder_high:
             raise BudgetError("ladder_low must lie above 0 and below ladder_high")

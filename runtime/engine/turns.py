@@ -32,6 +32,7 @@ class Calls:
     post: Callable[[Slot, Mapping[str, Array], int, int, int], None]  # deliver one hop
     fail: Callable[[Slot, Exception], None]  # the task raised
     finish: Callable[[Slot], None]  # it was flushed, and all is answered
+    breathe: Callable[[], None]  # let other threads run Python for a moment
 
 
 class Turns:
@@ -44,6 +45,15 @@ class Turns:
         self.wake, self.refuse = calls.wake, calls.refuse
         self.awake = False  # whether the engine will look at every inbox anyway
         self.stale = False  # whether samples were lost before any of the hops chosen last
+        self.since = 0  # when this thread last got the interpreter's lock, in ns
+        self.hold_ns = -1  # may keep it so long between two streams; below 0: as long as it likes
+
+    def pause(self) -> bool:
+        """Between two streams: let other threads run Python if they could not for a while."""
+        if self.hold_ns < 0 or self.clock() - self.since < self.hold_ns:
+            return False
+        self._calls.breathe()
+        return True
 
     def take_in(self, slots: Sequence[Slot], everything: bool) -> None:
         """Feed what came; while enough is ready the rest stays in the inbox, which is bounded."""
@@ -56,11 +66,11 @@ class Turns:
             if gaps:
                 self._calls.lost(slot, gaps)
             for given in items:
-                self._feed(slot, given)
+                if not slot.closed:
+                    self._feed(slot, given)
+                    self.pause()
 
     def _feed(self, slot: Slot, given: Given) -> None:
-        if slot.closed:
-            return
         try:
             item = given.item.after_gap() if given.after_gap else given.item
             if given.size:
@@ -114,6 +124,7 @@ class Turns:
             slot.bad_hops = 0
             if slot.ready:  # unless its end came while others were answered
                 self._calls.post(slot, row, begun, batch_us, compute_us)
+                self.pause()
         return True
 
 
@@ -128,7 +139,7 @@ def make_turns(clock: Callable[[], int], calls: Calls, compiled: bool = True) ->
     kind: Any = type("CompiledTurns", (core.Turns,), {"slot": CompiledSlot})
     turns: Turns = kind(
         clock, calls.wake, Chunk, Ledger, scrubbed, calls.refuse, calls.heed, calls.lost,
-        calls.post, calls.fail, calls.finish,
+        calls.post, calls.fail, calls.finish, calls.breathe,
     )  # fmt: skip
     return turns
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import gc
 import selectors
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +22,7 @@ from ossicle.streaming.messages import Credit, Response
 from ossicle.streaming.server import loop as module
 from ossicle.streaming.server.config import Settings
 from ossicle.streaming.server.loop import PacedSelector, ServerLoop
-from ossicle.streaming.server.run import Server
+from ossicle.streaming.server.run import Server, steady
 from ossicle.streaming.session.bridge import EngineBridge
 from ossicle.streaming.session.outbox import Outbox
 
@@ -177,3 +179,21 @@ def test_a_hurried_look_is_not_held_back(paced: tuple[PacedSelector, Clock]) -> 
     assert clock.slept == []
     assert selector.select(None)  # once only
     assert len(clock.slept) == 1
+
+
+def test_a_server_keeps_what_stops_everybody_short() -> None:
+    """The interpreter's switches and its collections of young objects."""
+    interval, thresholds, frozen = (
+        sys.getswitchinterval(),
+        gc.get_threshold(),
+        gc.get_freeze_count(),
+    )
+    try:
+        steady()
+        assert sys.getswitchinterval() <= 0.0005
+        assert gc.get_threshold() == (200, *thresholds[1:])
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)

@@ -20,7 +20,7 @@ from ossicle.runtime.backend.native.onnxfile import read_onnx
 from ossicle.runtime.backend.native.plan import write_plan
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.errors import BackendError
-from ossicle.runtime.manifest import Graph
+from ossicle.runtime.manifest import Graph, State
 
 OPERATORS = (arithmetic, gathers, movement, products, quantised)  # imported for what they register
 MAX_SCRATCH = 1 << 24  # floats of one stream: 64 MiB
@@ -103,9 +103,8 @@ class NativeBound:
         for _ in range(2):
             named, plain = {}, []
             for state in self.spec.states:
-                first = initial_state(state, graph.bundle, batch)
                 order = (0, *(a + 1 for a in graph.layouts[state.input]))
-                plain.append(np.ascontiguousarray(first.transpose(order)))
+                plain.append(_first(state, graph.bundle, batch, order))
                 named[state.input] = plain[-1].transpose(np.argsort(order))
             self._sides.append(named)
             held.append(plain)
@@ -167,3 +166,11 @@ class NativeBound:
     def poison(self) -> None:
         """Fill what lies between steps with NaN: a step that reads it before writing shows it."""
         self._run.poison()
+
+
+def _first(state: State, bundle: Bundle, batch: int, order: tuple[int, ...]) -> Array:
+    """Return the first value of a state with its axes in another order, contiguous."""
+    if state.init == "zeros":  # memory that is zero untouched: megabytes of it cost nothing here
+        shape = (batch, *state.shape)
+        return np.zeros([shape[axis] for axis in order], state.dtype)
+    return np.ascontiguousarray(initial_state(state, bundle, batch).transpose(order))
