@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.machine import save
-from benchmarks.serving_gil import held_ms
+from benchmarks.serving_gil import all_held_ms
 from benchmarks.serving_worker import ECHO, Worker
 from ossicle.streaming import messages as m
 from ossicle.streaming.client import connect
@@ -108,7 +108,7 @@ async def run(model: str, seconds: float) -> dict[str, Any]:
     finally:
         served.stop()
     results["echo_us_a_message"] = await echoed(20, seconds)
-    held = results["interpreter_held_ms"] = held_ms(model, 16, seconds)
+    held = results["interpreter_held_ms"] = all_held_ms(min(seconds, 4.0))
     cost = results["20 streams"]["server_us_a_message"]
     p99 = results[f"{STREAMS} streams"]["latency_ms"]["p99"]
     half = results["50 % of capacity"]
@@ -116,10 +116,16 @@ async def run(model: str, seconds: float) -> dict[str, Any]:
         f"server CPU over the engine's <= {GOAL_US:g} us a message": cost <= GOAL_US,
         f"p99 at {STREAMS} streams <= {GOAL_P99_MS:g} ms": p99 <= GOAL_P99_MS,
         "no misses at 50 % of capacity": half["engine_misses"] == 0 and not half["failed"],
-        f"one step holds the interpreter <= {GOAL_HELD_MS:g} ms": held["max"] <= GOAL_HELD_MS,
+        f"one step holds the interpreter <= {GOAL_HELD_MS:g} ms": _worst(held)[1] <= GOAL_HELD_MS,
         "at 150 % the admitted keep their budget": bool(results["150 % of capacity"]["kept"]),
     }
     return results
+
+
+def _worst(held: dict[str, Any]) -> tuple[str, float]:
+    """Return the load with the longest hold, and how long that was."""
+    name = max(held, key=lambda load: held[load]["max"])
+    return name, held[name]["max"]
 
 
 def show(results: dict[str, Any]) -> None:
@@ -138,10 +144,10 @@ def show(results: dict[str, Any]) -> None:
         )  # fmt: skip
     console = Console()
     console.print(table)
-    held = results["interpreter_held_ms"]
+    name, held = _worst(results["interpreter_held_ms"])
     console.print(
         f"a bare echo costs {results['echo_us_a_message']} us a message; the engine holds the "
-        f"interpreter for {held['max']} ms at most, p99 {held['p99']} ms"
+        f"interpreter for {held} ms at most ({name})"
     )
     for goal, reached in results["goals"].items():
         console.print(f"{'reached' if reached else 'not reached'}: {goal}")

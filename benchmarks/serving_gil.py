@@ -1,11 +1,18 @@
-"""How long one step of the engine keeps every other thread from running Python.
+"""How long the engine keeps every other thread from running Python.
 
-``python -m benchmarks.serving_gil [--model BUNDLE] [--streams N] [--seconds S]``
+``python -m benchmarks.serving_gil [--seconds S] [--only WORDS]``
 
-The engine steps real streams on its thread while this thread spins. A turn of the spin in which
-this thread went to sleep waited for the interpreter lock (nothing else in it can sleep); what the
-engine held of it is at most the CPU time that its thread used meanwhile. On a machine that is busy
-with something else both bounds are loose: measure on a quiet one.
+For each load the engine runs on its thread, as in a server, and this one sends real-time audio:
+
+``p50`` to ``max``: how long the engine held the interpreter's lock, from the moment it had it back
+until it gave it up: an upper bound, taken on the engine's own thread (see
+:mod:`benchmarks.serving_watch`). Nobody waits for the lock meanwhile, so nobody takes it away:
+a thread that asks for it would get it after the server's switch interval at the latest.
+
+``waited``: what a thread that asks for the lock all the time waits for it: a hold, or the switch
+interval if that is shorter, and what the scheduler needs to wake it (see
+:mod:`benchmarks.serving_waits`). On a machine that is busy with something else both wall times are
+of that; measure on a quiet one.
 """
 
 from __future__ import annotations
@@ -13,12 +20,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import resource
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from benchmarks.serving_waits import waits
+from benchmarks.serving_watch import Watch, watched
+from ossicle.runtime import snapshot
 from ossicle.runtime.audio import AudioFormat, Chunk
 from ossicle.runtime.budget import Budget
 from ossicle.runtime.engine import Engine, EngineSettings
@@ -26,73 +36,155 @@ from ossicle.runtime.errors import CapacityError
 from ossicle.runtime.model import Model
 from ossicle.streaming import messages as m
 from ossicle.streaming.server.run import steady
-from ossicle.streaming.tasks import build
+from ossicle.streaming.tasks import BUILT_IN, build
 
-RATE, HOP_MS = 16_000, 20
-
-
-def held_ms(name: str, streams: int, seconds: float) -> dict[str, float]:
-    """Return the percentiles of how long the lock was held, each time it was waited for."""
-    model = Model.load(name, "auto")  # what a server takes
-    noise = 0.1 * np.random.default_rng(0).standard_normal((1, RATE)).astype(np.float32)
-    with Engine({model.name: model}, EngineSettings(max_streams=streams, max_load=1.0)) as engine:
-        task = build(m.TaskSpec("encode", options={"frames_per_packet": 1}), model, True)
-        leases = _open(engine, task, streams)
-        steady()  # as a server does
-        thread = engine._thread
-        assert thread is not None
-        clock = time.pthread_getcpuclockid(thread.ident)  # type: ignore[arg-type]
-        held = _spin(leases, noise, clock, seconds)
-        for lease in leases:
-            lease.close()
-    found = np.percentile(held, [50, 99, 99.9, 100]) if held else np.zeros(4)
-    names = ("p50", "p99", "p999", "max")
-    rounded = {n: round(float(v), 3) for n, v in zip(names, found, strict=True)}
-    return {"streams": len(leases), "turns": len(held), **rounded}
+RATE, MESSAGE_S = 16_000, 0.02
+SIZE = int(RATE * MESSAGE_S)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "encode": {"frames_per_packet": 1},
+    "separate": {"query": "speech"},
+}
+WARM_S = 1.0  # before the first hold that counts
 
 
-def _open(engine: Engine, task: Any, streams: int) -> list[Any]:
-    """Return as many leases as this machine takes at the moment."""
-    leases: list[Any] = []
-    with contextlib.suppress(CapacityError):
-        while len(leases) < streams:
-            leases.append(engine.open(task, Budget(), lambda events: None))
-    return leases
+@dataclass(frozen=True)
+class Load:
+    """What the engine has to do."""
+
+    name: str
+    kinds: tuple[str, ...]
+    streams: int
+    spread: bool = False  # messages come one after another, and not all at once
+    reopen: int = 0  # messages after which one stream is closed and another opened
+    snapshots: int = 0  # messages after which every stream is asked for a snapshot
+    waiting: bool = False  # measure also what a thread that wants the lock waits
 
 
-def _spin(leases: list[Any], noise: Any, clock: int, seconds: float) -> list[float]:
-    size, at, held = RATE * HOP_MS // 1000, 0, []
-    begun = due = time.perf_counter()
-    last, used, slept = _look(clock)
-    while last - begun < seconds:
-        now, cpu, sleeps = _look(clock)
-        if sleeps > slept:
-            held.append(1000 * min(now - last, cpu - used))
-        last, used, slept = now, cpu, sleeps
-        if now >= due:
-            due += HOP_MS / 1000
-            place = at % (noise.shape[1] - size)
+LOADS = (
+    Load("16 encode", ("encode",), 16, waiting=True),
+    Load("40 encode", ("encode",), 40, waiting=True),
+    Load("40 encode, spread", ("encode",), 40, spread=True),
+    Load("40 encode, streams come and go", ("encode",), 40, spread=True, reopen=1),
+    Load("40 encode, snapshots", ("encode",), 40, snapshots=25),
+    Load("40 caption", ("caption",), 40, waiting=True),
+    Load("40 caption, snapshots", ("caption",), 40, spread=True, snapshots=25),
+    Load("16 separate", ("separate",), 16),
+    Load("8 enhance", ("enhance",), 8),
+    Load(
+        "8 of three tasks, all of it", ("encode", "caption", "separate"), 8,
+        spread=True, reopen=5, snapshots=25,
+    ),
+)  # fmt: skip
+
+
+@dataclass
+class Trial:
+    """One load's streams."""
+
+    engine: Engine
+    load: Load
+    leases: list[list[Any]] = field(default_factory=list)
+    ticks: int = 0
+
+    def __post_init__(self) -> None:
+        noise = 0.1 * np.random.default_rng(0).standard_normal((1, RATE))
+        self.noise = noise.astype(np.float32)
+        self.at = [0] * self.load.streams
+        self.bytes = 0
+        with contextlib.suppress(CapacityError):  # as many as this machine takes at the moment
+            for _ in range(self.load.streams):
+                self.leases.append(self.opened())
+
+    def opened(self) -> list[Any]:
+        """Return a new stream's leases."""
+        leases = []
+        for kind in self.load.kinds:
+            model = self.engine.models[BUILT_IN[kind]]
+            task = build(m.TaskSpec(kind, options=OPTIONS.get(kind, {})), model, True)
+            leases.append(self.engine.open(task, Budget(), lambda events: None))
+        return leases
+
+    def tick(self, spread_s: float = 0.0) -> None:
+        """Send every stream one message, and do what else is due."""
+        self.ticks += 1
+        begun = time.perf_counter()
+        for index, leases in enumerate(self.leases):
+            _until(begun + spread_s * index / len(self.leases))
+            start = self.at[index]
+            place = start % (RATE - SIZE)
             for lease in leases:
-                lease.push(Chunk(noise[:, place : place + size], at, AudioFormat(RATE)))
-            at += size
-            last, used, slept = _look(clock)
-    return held
+                lease.push(Chunk(self.noise[:, place : place + SIZE], start, AudioFormat(RATE)))
+            self.at[index] += SIZE
+        if self.load.reopen and self.ticks % self.load.reopen == 0:
+            index = self.ticks // self.load.reopen % len(self.leases)
+            for lease in self.leases[index]:
+                lease.close()
+            self.leases[index], self.at[index] = self.opened(), 0
+        if self.load.snapshots and self.ticks % self.load.snapshots == 0:
+            for leases in self.leases:
+                for lease in leases:
+                    lease.export_later(self.written)
+
+    def written(self, tree: dict[str, Any]) -> None:
+        """Write a snapshot, as a session does on the engine's thread."""
+        self.bytes += len(snapshot.dump(tree))
+
+    def send(self, seconds: float) -> None:
+        """Send messages in real time."""
+        spread_s = 0.9 * MESSAGE_S if self.load.spread else 0.0
+        begun = time.perf_counter()
+        for tick in range(round(seconds / MESSAGE_S)):
+            _until(begun + tick * MESSAGE_S)
+            self.tick(spread_s)
 
 
-def _look(clock: int) -> tuple[float, float, int]:
-    """Return the time, the engine's CPU time, and how often this thread has slept."""
-    slept = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-    return time.perf_counter(), time.clock_gettime(clock), slept
+def held_ms(load: Load, seconds: float) -> dict[str, Any]:
+    """Return the percentiles of the engine's holds under a load, and what another thread waits."""
+    models = [Model.load(BUILT_IN[kind], "auto") for kind in load.kinds]  # what a server takes
+    slots = len(load.kinds) * load.streams + 1
+    engine = Engine({x.name: x for x in models}, EngineSettings(max_streams=slots, max_load=1.0))
+    with watched(engine) as watch, engine:
+        trial = Trial(engine, load)
+        steady()  # as a server does
+        trial.send(WARM_S)
+        _watch(engine, watch)
+        trial.send(seconds)
+        watch.thread = None
+        found = {"streams": len(trial.leases), **watch.results()}
+        thread = engine._thread
+        if load.waiting and thread is not None and thread.ident is not None:
+            found["waited"] = waits(thread.ident, seconds, trial.tick, MESSAGE_S)
+        if load.snapshots and not trial.bytes:
+            raise SystemExit(f"{load.name}: no snapshot was written")
+        for leases in trial.leases:
+            for lease in leases:
+                lease.close()
+    return found
+
+
+def all_held_ms(seconds: float, only: str = "") -> dict[str, Any]:
+    """Return the same for every load whose name holds some words."""
+    return {load.name: held_ms(load, seconds) for load in LOADS if only in load.name}
+
+
+def _watch(engine: Engine, watch: Watch) -> None:
+    watch.thread = engine._thread
+
+
+def _until(moment: float) -> None:
+    pause = moment - time.perf_counter()
+    if pause > 0:
+        time.sleep(pause)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="codec-16k")
-    parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--only", default="", help="loads whose name holds these words")
     given = parser.parse_args()
-    print(json.dumps(held_ms(given.model, given.streams, given.seconds)))
+    for name, found in all_held_ms(given.seconds, given.only).items():
+        print(name, json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
