@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 TOLERANCE: Final[dict[tuple[str, str], float]] = {
     ("conv", "float32"): 2e-6,
     # Of every product at most 2^-16 = 1.5e-5 is lost; half as much again where a few of them cancel
-    # (C = 1 comes to 1.9e-5 once in 20 000, 512 -> 512 to 7e-6). Against the rounded weights the row
-    # of float32 holds.
+    # (C = 1 comes to 1.9e-5 once in 20 000, 512 -> 512 to 7e-6). Against the rounded weights the
+    # row of float32 holds.
     ("conv", "float24"): 2.5e-5,
     ("conv", "float16"): 4e-3,
     ("conv", "bfloat16"): 1.2e-2,

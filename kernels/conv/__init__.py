@@ -170,7 +170,7 @@ def pack(
 def _turned(
     rows: NDArray[np.float32], dtype: Dtype, input_scale: float | None
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """``[taps * C, M]`` for the plain paths: fp32, float24 and bf16 as fp32, or int8 as fp64 (exact)."""
+    """``[taps * C, M]`` for the plain paths: int8 as fp64 (exact), every other as fp32."""
     M = len(rows)
     flat = rows.reshape(M, -1)
     if dtype == "float32":
