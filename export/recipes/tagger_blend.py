@@ -27,8 +27,8 @@ Floats = NDArray[np.float32]
 FRAMES: Final = 1000  # of 10 ms in a scene
 MELS: Final = 64
 QUIETEST: Final = 1e-3  # what a silent bed counts as for signal-to-noise ratios
-KINDS: Final = {"clip": 0.1, "two": 0.32, "crowd": 0.2, "alarm": 0.13, "calm": 0.25}
-WARNINGS: Final = {"car_horn": 2.5, "siren": 1.5, "appliance_beep": 1.5, "alarm_clock": 1.3}
+KINDS: Final = {"clip": 0.08, "two": 0.28, "crowd": 0.2, "alarm": 0.18, "calm": 0.26}
+WARNINGS: Final = {"car_horn": 3.0, "siren": 3.0, "smoke_alarm": 1.5, "appliance_beep": 2.0}
 """How much oftener these are heard over a household than other warning sounds."""
 
 CALM: Final = {"music": 0.45, UNKNOWN: 0.35, "speech": 0.1, "both": 0.1}

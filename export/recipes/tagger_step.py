@@ -23,6 +23,7 @@ EARLY: Final = 15  # frames of 40 ms after an onset in which a caption is worth 
 UNKNOWABLE: Final = 2  # in a truth: neither there nor not
 SOON: Final = 2.0  # what those frames count for on top; twice that where a warning sounds
 CALM: Final = 2.0  # what a frame of a scene without events counts for
+FALSE_ALERT: Final = 2.0  # and on top where a warning would be a false alert
 UNSURE: Final = 2  # frames after an onset in which nobody could know yet
 
 
@@ -158,7 +159,8 @@ def loss_of(
     truth = truth.masked_fill(unknown, 0)
     weight = weights_of(truth).masked_fill(unknown, 0)
     if calm is not None:
-        weight = weight * torch.where(calm, CALM, 1.0)[:, None, None]
+        worse = torch.tensor([FALSE_ALERT if name in ALERTS else 1.0 for name in LABELS])
+        weight = weight * torch.where(calm[:, None, None], CALM * worse, 1.0)
     hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
     hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
     soft = functional.binary_cross_entropy_with_logits(small, torch.sigmoid(logits.detach()))
