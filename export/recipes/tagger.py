@@ -135,7 +135,7 @@ def manifest_of(
     return Manifest(
         schema=1,
         name=NAMES[tier],
-        version="2",
+        version="3",
         task="tag",
         license=LICENSE,
         license_class="permissive",
