@@ -376,6 +376,19 @@ def test_what_nobody_knows_teaches_nothing() -> None:
     assert abs(float(logits.grad[0, 0, 4])) < 0.5 * abs(float(logits.grad[0, 0, 5]))
 
 
+def test_a_false_alert_of_a_calm_scene_costs_more_than_a_false_caption() -> None:
+    logits = torch.zeros(1, 24, 20, requires_grad=True)
+    truth, alert, other = torch.zeros(1, 24, 20), LABELS.index("co_alarm"), LABELS.index("rain")
+    made = (logits, torch.zeros(1, 24, 20), torch.zeros(1, 1024, 12))
+    for calm, ratio in ((False, 1.0), (True, step.FALSE_ALERT)):
+        logits.grad = None
+        view = torch.zeros(1, 1, 1024)
+        step.loss_of(made, truth, view, torch.zeros(1), torch.tensor([calm]))[0].backward()
+        assert logits.grad is not None
+        costs = logits.grad[0].sum(0)
+        assert float(costs[alert] / costs[other]) == pytest.approx(ratio)
+
+
 def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:
     torch.manual_seed(0)
     learner = training.Pupils()
