@@ -71,6 +71,8 @@ class Engine:
     def stop(self) -> None:
         """Stop the thread after the round it is in; streams that are open are ended with an error.
 
+        What was posted before is done first.
+
         Calling it again does nothing.
         """
         thread, self._thread = self._thread, None
@@ -79,6 +81,7 @@ class Engine:
             self.wake()
             thread.join()
             self._turns.hold_ns = -1
+            self._act()  # what the last round left for the next one: somebody waits for it
         for slot in self._seats.taken:
             self._rounds.end(slot, CapacityError("the engine was stopped", reason="stopped"))
 

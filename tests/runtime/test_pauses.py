@@ -218,3 +218,22 @@ def test_a_rest_lets_a_thread_in_that_waits_for_the_lock(model: Model) -> None:
         sys.setswitchinterval(interval)
     waiting.join()
     assert came
+
+
+def test_what_was_posted_is_done_when_it_stops(model: Model) -> None:
+    engine, done = Engine({"fir": model}, EngineSettings(max_load=1.0, hold_ms=0)), list[int]()
+    entered, gate = threading.Event(), threading.Event()
+
+    def first() -> None:
+        entered.set()
+        gate.wait()
+
+    engine.start()
+    engine.post(first)
+    assert entered.wait(10)
+    for number in range(5):
+        engine.post(lambda number=number: done.append(number))  # type: ignore[misc]
+    engine._stopping = True  # as `stop` says, while the thread is in its last round
+    gate.set()
+    engine.stop()
+    assert done == [0, 1, 2, 3, 4]
