@@ -13,6 +13,8 @@ are upper bounds.
 
 from __future__ import annotations
 
+import gc
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from ossicle.runtime.engine import Engine
 from ossicle.runtime.model import Model
 
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
+LONG_MS = 1.0  # a hold that is looked at one by one
 
 
 def summary(ms: list[float]) -> dict[str, float]:
@@ -43,7 +46,9 @@ class Watch:
         self.thread: threading.Thread | None = None  # whose marks count
         self.wall: list[float] = []
         self.cpu: list[float] = []
+        self.long: list[dict[str, float]] = []  # what is known of each of the longest
         self._since: tuple[int, int] | None = None
+        self._before: tuple[int, ...] = ()
 
     def give(self) -> None:
         """Note that the lock is given up next."""
@@ -52,10 +57,13 @@ class Watch:
             self.wall.append((wall - self._since[0]) / 1e6)
             self.cpu.append((cpu - self._since[1]) / 1e6)
             self._since = None
+            if self.cpu[-1] > LONG_MS:
+                self._look()
 
     def take(self) -> None:
         """Note that the lock was got back just now."""
         if threading.current_thread() is self.thread:
+            self._before = _charged()
             self._since = time.monotonic_ns(), time.thread_time_ns()
 
     def free(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,9 +78,24 @@ class Watch:
 
         return marked
 
+    def _look(self) -> None:
+        """Keep what the interpreter and the kernel did in the last hold."""
+        names = ("page_faults", "switches", "collections")
+        done = (b - a for a, b in zip(self._before, _charged(), strict=True))
+        times = {"cpu_ms": round(self.cpu[-1], 3), "wall_ms": round(self.wall[-1], 3)}
+        self.long.append({**times, **dict(zip(names, done, strict=True))})
+
     def results(self) -> dict[str, Any]:
-        """Return how many holds there were, and their percentiles."""
-        return {"holds": len(self.cpu), **summary(self.cpu), "wall": summary(self.wall)}
+        """Return how many holds there were, their percentiles, and the long ones one by one."""
+        found: dict[str, Any] = {"holds": len(self.cpu), "held_s": round(sum(self.cpu) / 1e3, 3)}
+        return {**found, **summary(self.cpu), "wall": summary(self.wall), "long": self.long}
+
+
+def _charged() -> tuple[int, ...]:
+    """Return this thread's page faults and switches so far, and the interpreter's collections."""
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    collections = sum(each["collections"] for each in gc.get_stats())
+    return used.ru_minflt + used.ru_majflt, used.ru_nvcsw + used.ru_nivcsw, collections
 
 
 class Step:
