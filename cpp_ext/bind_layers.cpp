@@ -23,7 +23,7 @@ std::unique_ptr<PackedMatrix> make_matrix(const Floats& rows, const std::optiona
                                           float input_scale) {
   need(rows.ndim() == 3 && rows.size() > 0, "rows must be [M, taps, C] and not empty");
   need(!bias || sized(*bias, {rows.shape(0)}), "bias must be [M]");
-  need(kind >= 0 && kind <= 3, "kind must be 0 (fp32), 1 (bf16), 2 (int8) or 3 (24 bits)");
+  need(kind >= 0 && kind <= 3, "kind must be 0 (fp32), 1 (bf16), 2 (int8) or 3 (fixed24)");
   need(kind != 2 || input_scale > 0.0f, "int8 needs a positive input scale");
   need(kind != 2 || rows.shape(1) * rows.shape(2) <= 65536, "int8 sums hold at most 65536 products");
   const float* b = bias ? bias->data() : nullptr;

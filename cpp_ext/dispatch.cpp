@@ -47,7 +47,10 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
-bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+// Zen 4, Sapphire Rapids and later; what has products of bf16 but no shuffles of single bytes goes without either.
+bool has_bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
+}
 #endif
 
 #if defined(OSSICLE_HAS_amx)

@@ -58,19 +58,19 @@ struct SearchScratch {
   std::int32_t* shift;  // [tile]: 128 * sum of low
 };
 
-enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2, f24 = 3 };
+enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2, x24 = 3 };
 // Whether the inputs of a product stay fp32, whatever the weights are.
-constexpr bool wide_inputs(Weights kind) { return kind == Weights::f32 || kind == Weights::f24; }
+constexpr bool wide_inputs(Weights kind) { return kind == Weights::f32 || kind == Weights::x24; }
 
-// A matrix [M, K] packed in groups of 16 rows: [Mp/16, Kp, 16] (K in pairs for bf16, in fours and + 128 for int8; the
-// upper three bytes of a float for f24, and 64 bytes may be read from where any 16 of them begin).
+// A matrix [M, K] packed in groups of 16 rows: [Mp/16, Kp, 16] (K in pairs for bf16, in fours and + 128 for int8;
+// three bytes of a whole number for x24, and 64 bytes may be read from where any 16 of them begin).
 // Kp is K rounded up to 64 bytes of inputs for bf16 and int8, so that a group is a whole number of tiles.
 struct Matrix {
   std::int64_t M, K, Mp, Kp;
   Weights kind;
   const void* data;
   const float* bias;   // [Mp] or nullptr
-  const float* scale;  // [Mp] for int8: weight scale * input scale
+  const float* scale;  // [Mp] for int8: weight scale * input scale; for x24: 1/256 of the row's unit
   float input_inverse;  // 1 / input scale for int8
   unsigned char* turn;  // which way the next pass over the weights goes; see goes_back in isa/gemm.cpp
 };

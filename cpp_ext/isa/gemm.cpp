@@ -35,26 +35,41 @@ struct F32 {
   OSSICLE_INLINE void step(vf& acc, W w, X x) { acc += w * x; }
 };
 
-// Where the bytes of four floats come from in the twelve that are kept: 0 below, then the upper three.
+// Where the bytes of four whole numbers come from in the twelve that are kept: 0 below, so each is 256 times itself.
 alignas(16) constexpr std::int8_t kUpper[16] = {-1, 0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11};
 
-// The upper three bytes of each float. Up to a register's length is read, past the last of them too.
-struct F24 : F32 {
+#if defined(__AVX512VBMI__)
+// The same for sixteen numbers at once; where 0 comes from is never looked at.
+struct Spread {
+  alignas(64) std::uint8_t from[64];
+  constexpr Spread() : from() {
+    for (int i = 0; i < 64; ++i) from[i] = static_cast<std::uint8_t>(i / 4 * 3 + (i % 4 ? i % 4 - 1 : 0));
+  }
+};
+constexpr Spread kSpread;
+#endif
+
+// Whole numbers of 24 bits in a unit of their row (see Matrix::scale); fp32 holds each of them exactly. Up to a
+// register's length is read, past the last of them too.
+struct X24 : F32 {
   static constexpr int kBytes = 3;
   OSSICLE_INLINE W take(const char* group, int lane) {
     const char* w = group + 3 * lane;
-#if defined(__AVX512BW__)
+#if defined(__AVX512VBMI__)
+    const __m512i from = _mm512_load_si512(kSpread.from);
+    return tofloat(reinterpret_cast<vi>(_mm512_maskz_permutexvar_epi8(0xeeeeeeeeeeeeeeee, from, _mm512_loadu_si512(w))));
+#elif defined(__AVX512BW__)
     const __m512i quarters = _mm512_setr_epi32(0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 9, 10, 11, 12);
     const __m512i upper = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kUpper)));
     const __m512i held = _mm512_permutexvar_epi32(quarters, _mm512_loadu_si512(w));
-    return reinterpret_cast<W>(_mm512_shuffle_epi8(held, upper));
+    return tofloat(reinterpret_cast<vi>(_mm512_shuffle_epi8(held, upper)));
 #elif defined(__AVX2__)
     const __m256i upper = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(kUpper)));
     const __m256i held = _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(w + 12), reinterpret_cast<const __m128i*>(w));
-    return reinterpret_cast<W>(_mm256_shuffle_epi8(held, upper));
+    return tofloat(reinterpret_cast<vi>(_mm256_shuffle_epi8(held, upper)));
 #elif defined(__ARM_NEON)
     const uint8x16_t upper = vreinterpretq_u8_s8(vld1q_s8(kUpper));  // what lies outside is 0
-    return reinterpret_cast<W>(vqtbl1q_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(w)), upper));
+    return tofloat(reinterpret_cast<vi>(vqtbl1q_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(w)), upper)));
 #else
     vi held;
     for (int i = 0; i < L; ++i) {
@@ -62,7 +77,7 @@ struct F24 : F32 {
       __builtin_memcpy(&v, w + 3 * i, 4);
       held[i] = v;
     }
-    return floats(held << 8);
+    return tofloat(held << 8);
 #endif
   }
 };
@@ -145,6 +160,7 @@ OSSICLE_INLINE void finish(const Job& j, typename K::Acc acc, std::int64_t row, 
     y = tofloat(acc - alli(offset)) * load(j.m.scale + row);
   } else {
     y = acc;
+    if constexpr (K::kBytes == 3) y *= load(j.m.scale + row);  // a power of two: nothing is rounded
     (void)offset;
   }
   if (j.m.bias) y += load(j.m.bias + row);
@@ -335,7 +351,7 @@ void gemm(const Matrix& m, const void* const* rows, std::int64_t F, std::int64_t
     const Job job{m, rows + f * taps, taps, width, out + f * out_stride, out_stride};
     const std::int64_t frames = F - f < kFrames ? F - f : kFrames;
     if (m.kind == Weights::f32) dispatch<F32, kFrames>(job, frames);
-    else if (m.kind == Weights::f24) dispatch<F24, kFrames>(job, frames);
+    else if (m.kind == Weights::x24) dispatch<X24, kFrames>(job, frames);
     else if (m.kind == Weights::bf16) dispatch<BF16, kFrames>(job, frames);
     else dispatch<I8, kFrames>(job, frames);
   }

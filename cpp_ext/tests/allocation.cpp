@@ -49,7 +49,7 @@ int main() {
   std::vector<unsigned char> ring(1 << 16);
   const PackedBooks books(noise.data(), 4, 70, 20, false, true);
   const PackedMatrix f32(noise.data(), 33, 3, 20, nullptr, Weights::f32, 0.0f);
-  const PackedMatrix f24(noise.data(), 33, 3, 20, nullptr, Weights::f24, 0.0f);
+  const PackedMatrix x24(noise.data(), 33, 3, 20, nullptr, Weights::x24, 0.0f);
   const PackedMatrix bf16(noise.data(), 33, 3, 20, nullptr, Weights::bf16, 0.0f);
   const PackedMatrix i8(noise.data(), 33, 3, 20, nullptr, Weights::i8, 0.05f);
   const PackedMatrix gates(noise.data(), 3 * 20, 1, 20, nullptr, Weights::f32, 0.0f);
@@ -57,7 +57,7 @@ int main() {
   each_isa([&] {
     silent([&] { books.encode(noise.data(), 40, 4, codes.data(), 40); });
     silent([&] { CHECK(books.decode(codes.data(), 4, 40, out.data())); });
-    for (const PackedMatrix* w : {&f32, &f24, &bf16, &i8})
+    for (const PackedMatrix* w : {&f32, &x24, &bf16, &i8})
       silent([&] { conv_step(*w, {2, 7, 1, 1, 2, noise.data(), ring.data(), position.data(), out.data()}); });
     silent([&] { gru_step(gates, gates, {2, 7, noise.data(), h.data(), out.data()}); });
     silent([&] {

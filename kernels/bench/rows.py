@@ -120,7 +120,7 @@ def cold_conv_row(rng: np.random.Generator, torch: Any, quick: bool) -> Iterator
     weight = floats(rng, C, C, k) / np.float32(np.sqrt(C * k))
     x, other = floats(rng, 1, T, C), np.ones(1 << 17)
     want, out = conv_reference.causal(x, weight), np.empty((1, T, C), np.float32)
-    dtypes: tuple[conv.Dtype, ...] = ("float32", "float24")
+    dtypes: tuple[conv.Dtype, ...] = ("float32", "fixed24")
     actions: dict[str, Action] = {"other": other.sum}
     right = {}
     for dtype in dtypes:

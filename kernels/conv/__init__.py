@@ -18,11 +18,11 @@ from ossicle.kernels import check, memory, paths
 from ossicle.kernels.conv import cpu
 from ossicle.kernels.errors import RangeError, ShapeError
 
-Dtype = Literal["float32", "float24", "bfloat16", "int8"]
-KINDS: Final[dict[str, int]] = {"float32": 0, "float24": 3, "bfloat16": 1, "int8": 2}
+Dtype = Literal["float32", "fixed24", "bfloat16", "int8"]
+KINDS: Final[dict[str, int]] = {"float32": 0, "fixed24": 3, "bfloat16": 1, "int8": 2}
 RING: Final[dict[str, type[np.generic]]] = {
     "float32": np.float32,
-    "float24": np.float32,
+    "fixed24": np.float32,
     "bfloat16": np.uint16,
     "int8": np.int8,
 }
@@ -104,9 +104,11 @@ def pack(
         stride: inputs per output, or outputs per input if transposed.
         dilation: frames between taps; 1 if transposed.
         transposed: upsample.
-        dtype: of the product; sums are fp32 (int32 for int8). float24 keeps the upper 24 bits of
-            every weight and all of the inputs: where fp32 weights are larger than the second cache,
-            their bytes are what a step waits for. int8 weights are scaled per output channel.
+        dtype: of the product; sums are fp32 (int32 for int8). fixed24 keeps weights as whole
+            numbers of 24 bits in a unit of their row, to 2^-23 of the row's largest, and all of the
+            inputs: where fp32 weights are larger than the second cache, their bytes are what a step
+            waits for. A row with a weight that is not finite gives NaN. int8 weights are scaled per
+            output channel.
         input_scale: int8 only: the input that one step stands for, about ``max|x| / 127``.
         path: ``"core"``, ``"numba"`` or ``"numpy"``; the fastest installed by default.
 
@@ -175,8 +177,8 @@ def _turned(
     flat = rows.reshape(M, -1)
     if dtype == "float32":
         return np.ascontiguousarray(flat.T), None
-    if dtype == "float24":
-        return np.ascontiguousarray(cpu.from_f24(cpu.to_f24(flat)).T), None
+    if dtype == "fixed24":
+        return np.ascontiguousarray(cpu.fixed24(flat).T), None
     if dtype == "bfloat16":
         return np.ascontiguousarray(cpu.from_bf16(cpu.to_bf16(flat)).T), None
     peak = np.abs(flat).max(1) / np.float32(127.0)

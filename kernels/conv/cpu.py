@@ -24,17 +24,19 @@ def from_bf16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     return wide
 
 
-def to_f24(x: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """The upper 24 bits of each float, rounded to nearest even; NaN stays NaN."""
-    u = np.ascontiguousarray(x).view(np.uint32)
-    rounded = (u + np.uint32(0x7F) + ((u >> np.uint32(8)) & np.uint32(1))) >> np.uint32(8)
-    return np.where(np.isnan(x), (u >> np.uint32(8)) | np.uint32(0x4000), rounded)
+def fixed24(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What fixed24 keeps of the weights ``[M, K]``: whole numbers of 24 bits in a unit of each row.
 
-
-def from_f24(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Exact widening."""
-    wide: NDArray[np.float32] = (bits << np.uint32(8)).view(np.float32)
-    return wide
+    The unit is 2^(e - 23), the largest weight of the row being below 2^e, and e at least -94: a
+    weight changes by 2^(e - 24) at most, which is 2^-23 of the largest. A row with anything that is
+    not finite becomes NaN.
+    """
+    finite = np.isfinite(rows).all(1, keepdims=True)
+    peak = np.abs(np.where(finite, rows, 0)).max(1, keepdims=True, initial=0.0)
+    unit = np.maximum(np.frexp(peak)[1], -94) - 23
+    whole = np.rint(np.ldexp(np.where(finite, rows, 0).astype(np.float64), -unit))
+    kept = np.ldexp(np.minimum(whole, 2**23 - 1), unit).astype(np.float32)
+    return np.where(finite, kept, np.float32(np.nan))
 
 
 def to_int8(x: NDArray[np.float32], inverse: float) -> NDArray[np.int8]:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.kernels import check, paths
-from ossicle.kernels.conv.cpu import from_f24, gemm, to_f24
+from ossicle.kernels.conv.cpu import fixed24, gemm
 from ossicle.kernels.errors import RangeError
 
 Floats = NDArray[np.float32]
-Dtype = Literal["float32", "float24"]
-KINDS: Final[dict[str, int]] = {"float32": 0, "float24": 3}
+Dtype = Literal["float32", "fixed24"]
+KINDS: Final[dict[str, int]] = {"float32": 0, "fixed24": 3}
 
 __all__ = ["PackedGru", "fresh", "pack", "step"]
 
@@ -37,7 +37,8 @@ def pack(
 ) -> PackedGru:  # fmt: skip
     """Weights ``[3 H, I]``, ``[3 H, H]`` and biases ``[3 H]`` in PyTorch's gate order r, z, n.
 
-    ``dtype`` is that of the weights alone; float24 keeps the upper 24 bits of each.
+    ``dtype`` is that of the weights alone; fixed24 keeps each to 2^-23 of the
+    largest of its row.
 
     Raises:
         RangeError: the dtype is unknown.
@@ -58,8 +59,8 @@ def pack(
             core.Matrix(w_ih[:, None], b_ih, KINDS[dtype], 0.0),
             core.Matrix(w_hh[:, None], b_hh, KINDS[dtype], 0.0),
         )
-    if dtype == "float24":
-        w_ih, w_hh = from_f24(to_f24(w_ih)), from_f24(to_f24(w_hh))
+    if dtype == "fixed24":
+        w_ih, w_hh = fixed24(w_ih), fixed24(w_hh)
     turned = (np.ascontiguousarray(w_ih.T), np.ascontiguousarray(w_hh.T))
     return PackedGru(w_ih.shape[1], H, taken, compiled, turned, (b_ih.copy(), b_hh.copy()))
 

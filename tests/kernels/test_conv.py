@@ -96,40 +96,47 @@ def test_bf16_rounds_halves_to_even() -> None:
     np.testing.assert_array_equal(out[0, 0], got[:4])
 
 
-def ones_through(weights: Floats) -> Floats:
-    """What float24 keeps of each weight: the outputs of an input of 1."""
-    packed = conv.pack(np.ascontiguousarray(weights.reshape(-1, 1, 1)), dtype="float24")
-    out = np.full((1, 1, weights.size), np.nan, np.float32)
-    return conv.step(packed, conv.fresh(packed), np.ones((1, 1, 1), np.float32), out=out)[0, 0]
+def kept_of(rows: Floats) -> Floats:
+    """What fixed24 keeps of the weights ``[M, K]``: the outputs of one input of 1 at a time."""
+    packed = conv.pack(np.ascontiguousarray(rows[:, :, None]), dtype="fixed24")
+    one_at_a_time = np.eye(rows.shape[1], dtype=np.float32)[None]
+    return np.ascontiguousarray(conv.step(packed, conv.fresh(packed), one_at_a_time)[0].T)
 
 
-def test_float24_rounds_halves_to_even() -> None:
-    step, least = 2.0**-15, 2.0**-141  # of numbers from 1 to 2, and of the smallest
-    values = {1 + step / 2: 1.0, 1 + 1.5 * step: 1 + 2 * step, 1 + 0.51 * step: 1 + step,
-              -1 - step / 2: -1.0, -1 - 0.51 * step: -1 - step, 2 - step / 4: 2.0,
-              3.4028e38: np.inf, -3.4028e38: -np.inf, np.inf: np.inf, -np.inf: -np.inf,
-              0.0: 0.0, least: least, least / 2: 0.0, 1.5 * least: 2 * least,
-              2.0**-126 - least / 4: 2.0**-126}  # fmt: skip
-    given, want = (np.array(list(side), np.float32) for side in (values, values.values()))
-    np.testing.assert_array_equal(cpu.from_f24(cpu.to_f24(given)), want)
-    np.testing.assert_array_equal(ones_through(given), want)
-    nans = np.array([0x7FC00000, 0x7F800001, 0xFF800001, 0xFFFFFFFF], np.uint32).view(np.float32)
-    assert np.isnan(cpu.from_f24(cpu.to_f24(nans))).all()
-    assert np.isnan(ones_through(nans)).all()
+def test_fixed24_rounds_halves_to_even_in_the_unit_of_its_row() -> None:
+    unit = 2.0**-23  # of a row whose largest lies from a half to 1
+    row = {0.75: 0.75, unit / 2: 0.0, 1.5 * unit: 2 * unit, -0.51 * unit: -unit,
+           2.5 * unit: 2 * unit, 1 - 2.0**-24: 1 - unit, -1 + 2.0**-24: -1.0, 0.0: 0.0}  # fmt: skip
+    given, want = (np.array([list(side)], np.float32) for side in (row, row.values()))
+    np.testing.assert_array_equal(cpu.fixed24(given), want)
+    np.testing.assert_array_equal(kept_of(given), want)
+    for size in (2.0**-90, 2.0**60):  # the same in any unit
+        scaled = (given * np.float32(size)).astype(np.float32)
+        np.testing.assert_array_equal(kept_of(scaled), want * np.float32(size))
+
+
+def test_fixed24_of_nothing_and_of_what_is_not_finite() -> None:
+    given = np.array([[0, 0], [np.nan, 1], [1, np.inf], [2.0**-140, -1e-45], [1, -2]], np.float32)
+    for kept in (cpu.fixed24(given), kept_of(given)):
+        assert np.isnan(kept[[1, 2]]).all()
+        np.testing.assert_array_equal(kept[[0, 3, 4]], [[0, 0], [0, 0], [1, -2]])
 
 
 @settings(max_examples=50, deadline=None)
-@given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=70))
-def test_float24_keeps_the_nearest_of_any_float(variant: str, bits: list[int]) -> None:
-    weights = np.array(bits, np.uint32).view(np.float32)
-    got = ones_through(weights)
-    assert (np.isnan(got) == np.isnan(weights)).all()
-    at = np.isfinite(weights) & np.isfinite(got)
-    spacing = np.maximum(np.spacing(np.abs(weights[at])).astype(np.float64) * 256, 2.0**-141)
-    assert (np.abs(got[at].astype(np.float64) - weights[at]) <= spacing / 2).all()
-    assert not (got[at].view(np.uint32) & 0xFF).any()
-    lost = np.isfinite(weights) & ~np.isfinite(got)  # only what lies nearer to 2^128 than to less
-    assert (np.abs(weights[lost].astype(np.float64)) >= 2.0**128 - 2.0**111).all()
+@given(
+    rows=st.lists(st.integers(-100, 120), min_size=1, max_size=20), K=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_fixed24_keeps_the_nearest_in_its_row(
+    variant: str, rows: list[int], K: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    size = np.ldexp(1.0, np.array(rows))[:, None] * np.exp2(-30 * rng.random((len(rows), K)))
+    weights = (rng.choice([-1.0, 1.0], size.shape) * size).astype(np.float32)
+    got = kept_of(weights).astype(np.float64)
+    peak = np.abs(weights).max(1, keepdims=True).astype(np.float64)
+    assert (np.abs(got - weights) <= np.maximum(peak * 2.0**-23, 2.0**-118)).all()
+    np.testing.assert_array_equal(got.astype(np.float32), cpu.fixed24(weights))
 
 
 @settings(max_examples=25, deadline=None)
@@ -137,20 +144,22 @@ def test_float24_keeps_the_nearest_of_any_float(variant: str, bits: list[int]) -
     M=st.integers(1, 70), C=st.integers(1, 40), k=st.integers(1, 4),
     cuts=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
-def test_float24_is_float32_over_rounded_weights(
+def test_fixed24_is_float32_over_rounded_weights(
     variant: str, M: int, C: int, k: int, cuts: list[int], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     w, b, x = floats(rng, M, C, k), floats(rng, M), floats(rng, 2, sum(cuts), C)
-    kept = cpu.from_f24(cpu.to_f24(w))
-    packed, wide = conv.pack(w, b, dtype="float24"), conv.pack(kept, b)
+    kept = cpu.fixed24(w.reshape(M, -1)).reshape(w.shape)
+    packed, wide = conv.pack(w, b, dtype="fixed24"), conv.pack(kept, b)
     got = stream(packed, x, cuts)
     assert close("conv", got, reference.causal(x, kept, b))
+    if C * k >= 48:
+        assert close("conv", got, reference.causal(x, w, b), "fixed24")
     if variant != "numpy":
         assert (got == stream(wide, x, cuts)).all()  # one order of additions for both
     impulses = np.zeros((C, k, C), np.float32)
     impulses[np.arange(C), 0, np.arange(C)] = 1.0
-    plain = conv.pack(w, dtype="float24")
+    plain = conv.pack(w, dtype="fixed24")
     assert (stream(plain, impulses, [k]) == kept.transpose(1, 2, 0)[:, ::-1]).all()
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ossicle.kernels import gru, logmel, snake
-from ossicle.kernels.conv.cpu import from_f24, to_f24
+from ossicle.kernels.conv.cpu import fixed24
 from ossicle.kernels.errors import DtypeError, RangeError, ShapeError
 from ossicle.kernels.gru import reference as gru_reference
 from ossicle.kernels.logmel import reference as mel_reference
@@ -33,7 +33,7 @@ def test_gru(
     bias = [floats(rng, 3 * width), floats(rng, 3 * width)]
     x, h = floats(rng, B, T, inputs), floats(rng, B, width)
     whole, _ = gru_reference.gru(x, h, *w, *bias)
-    kept = [from_f24(to_f24(a)) for a in w] if dtype == "float24" else w
+    kept = [fixed24(a) for a in w] if dtype == "fixed24" else w
     want, last = gru_reference.gru(x, h, *kept, *bias)
     packed = gru.pack(w[0], w[1], bias[0], bias[1], dtype=dtype)
     state = h.copy()
@@ -52,7 +52,7 @@ def test_gru_bad_input_is_named(rng: np.random.Generator) -> None:
     w, hh, b = floats(rng, 12, 3), floats(rng, 12, 4), floats(rng, 12)
     with pytest.raises(ShapeError, match="b_hh"):
         gru.pack(w, hh, b, b[:11].copy())
-    with pytest.raises(RangeError, match="dtype is 'int8'; it must be one of float32, float24"):
+    with pytest.raises(RangeError, match="dtype is 'int8'; it must be one of float32, fixed24"):
         gru.pack(w, hh, b, b, dtype="int8")  # type: ignore[arg-type]
     packed = gru.pack(w, hh, b, b)
     with pytest.raises(ShapeError, match=r"h has shape \[2, 4\]"):
