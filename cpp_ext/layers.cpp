@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
+
+#include "fixed24.hpp"
 
 namespace ossicle {
 namespace {
@@ -13,35 +14,6 @@ std::uint16_t to_bf16(float v) {  // to nearest even; NaN stays NaN
   if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40);
   return static_cast<std::uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
-
-// A row's weights as whole numbers of 24 bits, the largest of them below 2^23: their unit is a power of two, so that it
-// rounds nothing when the sum is taken times it. A row with anything that is not finite is NaN.
-struct Fixed24 {
-  int exponent = kLeast;  // every weight is below 2^exponent
-  bool finite = true;
-
-  static constexpr int kLeast = -94;  // so that 1/256 of the unit is a normal float
-
-  Fixed24(const float* row, std::int64_t n) {
-    float peak = 0.0f;
-    for (std::int64_t i = 0; i < n; ++i) {
-      finite = finite && std::isfinite(row[i]);
-      peak = std::max(peak, std::fabs(row[i]));
-    }
-    if (!finite) return;
-    int found = 0;
-    std::frexp(peak, &found);
-    exponent = std::max(found, kLeast);
-  }
-  float scale() const { return finite ? std::ldexp(1.0f, exponent - 31) : std::numeric_limits<float>::quiet_NaN(); }
-  std::uint32_t of(float w) const {
-    if (!finite) return 0;
-    return static_cast<std::uint32_t>(std::min(std::lrint(std::ldexp(static_cast<double>(w), 23 - exponent)), kMost));
-  }
-
- private:
-  static constexpr long kMost = (1l << 23) - 1;
-};
 
 std::int64_t pack_of(Weights kind) { return wide_inputs(kind) ? 1 : kind == Weights::bf16 ? 2 : 4; }
 std::int64_t bytes_of(Weights kind) { return kind == Weights::x24 ? 3 : 4 / pack_of(kind); }
@@ -76,8 +48,11 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
       scale /= 127.0f;
       scale_[m] = scale * input_scale;
     }
-    const Fixed24 fixed(rows + (m < M ? m : 0) * taps * C, kind == Weights::x24 && m < M ? taps * C : 0);
-    if (kind == Weights::x24) scale_[m] = fixed.scale();
+    Fixed24 fixed;
+    if (kind == Weights::x24) {
+      for (std::int64_t i = 0; m < M && i < taps * C; ++i) fixed.see(rows[m * taps * C + i]);
+      scale_[m] = fixed.scale();
+    }
     for (std::int64_t t = 0; t < taps; ++t)
       for (std::int64_t c = 0; c < padded_; ++c) {
         const float w = m < M && c < C ? rows[(m * taps + t) * C + c] : 0.0f;
@@ -85,14 +60,12 @@ PackedMatrix::PackedMatrix(const float* rows, std::int64_t M, std::int64_t taps,
         const std::int64_t at = (m / 16) * 16 * Kp + (k / pack) * 16 * pack + (m % 16) * pack + k % pack;
         if (kind == Weights::f32) reinterpret_cast<float*>(data_.get())[at] = w;
         else if (kind == Weights::bf16) reinterpret_cast<std::uint16_t*>(data_.get())[at] = to_bf16(w);
-        else if (kind == Weights::x24)
-          for (int i = 0; i < 3; ++i) data_[3 * at + i] = static_cast<unsigned char>(fixed.of(w) >> (8 * i));
+        else if (kind == Weights::x24) fixed.write(w, data_.get() + 3 * at);
         else data_[at] = static_cast<unsigned char>(128 + (scale > 0.0f ? std::lrint(w / scale) : 0));
       }
   }
-  matrix_ = {M, K, Mp, Kp, kind, data_.get(), bias ? bias_.get() : nullptr,
-             scale_.get(), kind == Weights::i8 ? 1.0f / input_scale : 0.0f,
-             turn_.get()};
+  matrix_ = {M, K, Mp, Kp, kind, data_.get(), bias ? bias_.get() : nullptr, scale_.get(),
+             kind == Weights::i8 ? 1.0f / input_scale : 0.0f, turn_.get()};
 }
 
 void PackedMatrix::convert(const float* from, void* to) const {

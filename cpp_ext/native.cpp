@@ -8,6 +8,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "fixed24.hpp"
 #include "table.hpp"
 
 namespace ossicle {
@@ -53,6 +54,7 @@ const StepTable& step_table() {
 namespace {
 
 constexpr std::int64_t kPanel = 64, kGroup = 16;
+constexpr std::size_t kNear = 1 << 20;  // bytes of fp32 weights that a second cache holds, with all else
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 void need(bool fine, const char* what) {
@@ -140,8 +142,40 @@ std::size_t Plan::weight_bytes() const {
   return n;
 }
 
+// [steps][wide] of a panel, then the next panel: calls f(column, where) for every column and step.
+template <class F>
+void each_weight(std::int64_t steps, std::int64_t N, F f) {
+  const std::int64_t Np = (N + kGroup - 1) / kGroup * kGroup;
+  for (std::int64_t column = 0; column < N; ++column) {
+    const std::int64_t panel = column / kPanel, wide = std::min(kPanel, Np - panel * kPanel);
+    const std::int64_t first = panel * kPanel * steps + column % kPanel;
+    for (std::int64_t step = 0; step < steps; ++step) f(column, first + step * wide);
+  }
+}
+
+void Plan::pack_again() {
+  for (PackedPanels& w : weights_) {
+    if (w.half) continue;
+    const std::int64_t Np = (w.N + kGroup - 1) / kGroup * kGroup;
+    w.fixed = packed_.size(), w.scale = w.fixed + (3 * w.K * Np + 63) / 64 * 64;
+    packed_.resize(w.scale + Np * sizeof(float));
+    float* const whole = reinterpret_cast<float*>(packed_.data() + w.data);
+    std::vector<Fixed24> columns(Np);
+    each_weight(w.K, w.N, [&](std::int64_t column, std::int64_t at) { columns[column].see(whole[at]); });
+    each_weight(w.K, w.N, [&](std::int64_t column, std::int64_t at) {
+      columns[column].write(whole[at], packed_.data() + w.fixed + 3 * at);
+      whole[at] = columns[column].kept(whole[at]);
+    });
+    float* const scale = reinterpret_cast<float*>(packed_.data() + w.scale);
+    for (std::int64_t column = 0; column < Np; ++column) scale[column] = columns[column].scale();
+  }
+}
+
 void Plan::seal() {
   if (sealed_) return;
+  std::size_t whole = 0;
+  for (const PackedPanels& w : weights_) whole += w.half ? 0 : w.K * w.N * sizeof(float);
+  if (whole > kNear) pack_again();
   pool_ = Array<unsigned char>(packed_.size() + 4096);  // products ask for weights a little ahead
   if (!packed_.empty()) std::memcpy(pool_.get(), packed_.data(), packed_.size());
   packed_ = {};
@@ -454,9 +488,14 @@ void Run::run(const BoundGemm& m, float* const* base) {
   }
   const std::int64_t parts = static_cast<std::int64_t>(s.parts.size());
   float* const* const out = pointers_.get() + parts * m.rows;
-  step_table().gemm({pointers_.get(), w.widths.data(), parts, m.rows, w.K, w.N, plan_.pool_.get() + w.data, w.half,
-                     reinterpret_cast<const float*>(plan_.pool_.get() + w.bias),
-                     s.act, s.alpha, out, s.residual.buffer < 0 ? nullptr : out + m.rows});
+  const StepTable& table = step_table();
+  const bool fixed = w.scale != 0 && m.rows <= table.fixed_rows;
+  const unsigned char* const pool = plan_.pool_.get();
+  table.gemm({pointers_.get(), w.widths.data(), parts, m.rows, w.K, w.N, pool + (fixed ? w.fixed : w.data),
+              fixed ? Packing::fixed24 : w.half ? Packing::half : Packing::whole,
+              fixed ? reinterpret_cast<const float*>(pool + w.scale) : nullptr,
+              reinterpret_cast<const float*>(pool + w.bias),
+              s.act, s.alpha, out, s.residual.buffer < 0 ? nullptr : out + m.rows});
 }
 
 void Run::run(const BoundTaps& m, float* const* base) {

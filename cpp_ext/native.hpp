@@ -44,6 +44,7 @@ struct PackedPanels {
   bool half;
   std::vector<std::int64_t> widths;  // of the parts of a row
   std::size_t data, bias;            // where they begin in the pool, in bytes; bias [N rounded up to 16]
+  std::size_t fixed = 0, scale = 0;  // the same for the weights again, in 24 bits, where a product of few rows has them
 };
 
 struct MapStep {
@@ -92,7 +93,10 @@ class Plan {
   void add(RowStep step);
   void add(ConvertStep step);
 
-  void seal();  // no more is added; all weights now lie together, in the order of their use
+  // No more is added; all weights now lie together, in the order of their use. Where fp32 weights are more than a second
+  // cache holds, those of 24 bits stand behind them, and both are the same numbers: a product of few rows waits for its
+  // weights, one of many for its arithmetic, and neither may differ from the other.
+  void seal();
 
   const std::vector<Buffer>& buffers() const { return buffers_; }
   std::int64_t arena() const { return arena_; }  // floats of scratch for one stream
@@ -100,6 +104,7 @@ class Plan {
 
  private:
   friend class Run;
+  void pack_again();
   void check(const View& v, const char* what, bool written, bool bytes = false) const;
 
   std::vector<Buffer> buffers_;

@@ -20,12 +20,15 @@ enum class Act : int { none, relu, leaky, silu, sigmoid, tanh, gelu, count };
 enum class Row : int { sum, mean, sum_square, most, norm, softmax, count };
 constexpr int kFirstOfRow = static_cast<int>(Row::norm);
 
+enum class Packing : int { whole, half, fixed24 };  // fp32, bf16, see fixed24.hpp
+
 struct Gemm {
   const float* const* rows;  // [parts, F]: where part s of row f begins
   const std::int64_t* widths;
   std::int64_t parts, F, K, N;
   const unsigned char* weights;
-  bool half;
+  Packing packing;
+  const float* scale;  // [N rounded up to 16] of fixed24, else nullptr
   const float* bias;
   Act act;
   float alpha;
@@ -35,6 +38,7 @@ struct Gemm {
 
 struct StepTable {
   const char* name;
+  std::int64_t fixed_rows;  // up to as many rows of a product weights of 24 bits come sooner than they cost
   void (*map)(Map op, float p, float q, const float* a, std::int64_t a_stride, const float* b, std::int64_t b_stride,
               float* out, std::int64_t out_stride, std::int64_t n);
   void (*gemm)(const Gemm&);

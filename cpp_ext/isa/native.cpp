@@ -4,6 +4,7 @@
 // depend on how many others came with it.
 #include "../steptable.hpp"
 #include "math.hpp"
+#include "wide24.hpp"
 
 namespace ossicle::OSSICLE_NS {
 namespace {
@@ -73,24 +74,25 @@ __attribute__((noinline)) void late(float* out, const float* residual, std::int6
 
 OSSICLE_INLINE bool simple(Act act) { return act == Act::none || act == Act::relu || act == Act::leaky; }
 
+// What 16 columns of a panel take of one step: a k, or two for bf16.
+constexpr std::int64_t bytes_of(Packing packing) { return packing == Packing::fixed24 ? 3 * G : 4 * G; }
+
 // F rows from row `first` on, NG groups of columns from column `column` on. `w` is their first weight, `stride` the
-// bytes from one k (or pair of k) to the next.
-template <bool Half, int F, int NG>
+// bytes from one k (or pair of k) to the next. The bias comes last, so that weights in a unit add up to the same bits.
+template <Packing packing, int F, int NG>
 void tile(const Gemm& g, std::int64_t first, std::int64_t column, const char* w, std::int64_t stride) {
-  vf sums[F][NG * R];
-  for (int i = 0; i < NG * R; ++i) {
-    const vf bias = load(g.bias + column + i * L);
-    for (int f = 0; f < F; ++f) sums[f][i] = bias;
-  }
+  vf sums[F][NG * R] = {};
   for (std::int64_t part = 0; part < g.parts; ++part) {
     const float* x[F];
     for (int f = 0; f < F; ++f) x[f] = g.rows[part * g.F + first + f];
     const std::int64_t width = g.widths[part];
-    if constexpr (!Half) {
+    if constexpr (packing != Packing::half) {
       for (std::int64_t c = 0; c < width; ++c, w += stride) {
         for (int i = 0; i < NG; ++i) __builtin_prefetch(w + kAhead + 64 * i);
         vf row[NG * R];
-        for (int i = 0; i < NG * R; ++i) row[i] = load(reinterpret_cast<const float*>(w) + i * L);
+        for (int i = 0; i < NG * R; ++i)
+          if constexpr (packing == Packing::fixed24) row[i] = wide24(w + 3 * i * L);
+          else row[i] = load(reinterpret_cast<const float*>(w) + i * L);
         for (int f = 0; f < F; ++f)
           for (int i = 0; i < NG * R; ++i) sums[f][i] += row[i] * x[f][c];
       }
@@ -105,6 +107,13 @@ void tile(const Gemm& g, std::int64_t first, std::int64_t column, const char* w,
           for (int f = 0; f < F; ++f)
             for (int i = 0; i < NG * R; ++i) sums[f][i] += floats(pair[i] & ~0xffff) * x[f][c + 1];
       }
+    }
+  }
+  for (int i = 0; i < NG * R; ++i) {
+    const vf bias = load(g.bias + column + i * L);
+    for (int f = 0; f < F; ++f) {
+      if constexpr (packing == Packing::fixed24) sums[f][i] *= load(g.scale + column + i * L);
+      sums[f][i] += bias;
     }
   }
   const bool now = simple(g.act);
@@ -123,52 +132,64 @@ void tile(const Gemm& g, std::int64_t first, std::int64_t column, const char* w,
   }
 }
 
-template <bool Half, int F, int NG>
+template <Packing packing, int F, int NG>
 OSSICLE_INLINE void rows_of(std::int64_t rows, const Gemm& g, std::int64_t first, std::int64_t column, const char* w,
                             std::int64_t stride) {
   if constexpr (F > 1)
-    if (rows < F) return rows_of<Half, F - 1, NG>(rows, g, first, column, w, stride);
-  tile<Half, F, NG>(g, first, column, w, stride);
+    if (rows < F) return rows_of<packing, F - 1, NG>(rows, g, first, column, w, stride);
+  tile<packing, F, NG>(g, first, column, w, stride);
 }
 
 // All rows of NG groups of columns, in tiles of nearly equal height.
-template <bool Half, int NG>
+template <Packing packing, int NG>
 void strip(const Gemm& g, std::int64_t column, const char* w, std::int64_t stride) {
   constexpr std::int64_t most = rows_for(NG);
   std::int64_t tiles = (g.F + most - 1) / most, first = 0;
   for (; tiles > 0; --tiles) {
     const std::int64_t rows = (g.F - first + tiles - 1) / tiles;
-    rows_of<Half, rows_for(NG), NG>(rows, g, first, column, w, stride);
+    rows_of<packing, rows_for(NG), NG>(rows, g, first, column, w, stride);
     first += rows;
   }
 }
 
-template <bool Half>
+template <Packing packing>
 void panels(const Gemm& g) {
   std::int64_t steps = 0;  // k or pairs of k
-  for (std::int64_t part = 0; part < g.parts; ++part) steps += Half ? (g.widths[part] + 1) / 2 : g.widths[part];
+  for (std::int64_t part = 0; part < g.parts; ++part) steps += packing == Packing::half ? (g.widths[part] + 1) / 2 : g.widths[part];
   const char* panel = reinterpret_cast<const char*>(g.weights);
   // Narrow registers hold the sums of a whole panel for one row only.
   const int groups = L == 16 || g.F == 1 ? kMostGroups : 1;
   for (std::int64_t column = 0; column < g.N; column += kMostGroups * G) {
     const std::int64_t left = (g.N - column + G - 1) / G;
     const int wide = left < kMostGroups ? static_cast<int>(left) : kMostGroups;
-    const std::int64_t stride = wide * G * 4;
+    const std::int64_t stride = wide * bytes_of(packing);
     for (int at = 0; at < wide;) {
       const int take = wide - at < groups ? wide - at : groups;
-      const char* w = panel + at * G * 4;
+      const char* w = panel + at * bytes_of(packing);
       const std::int64_t c = column + at * G;
-      if (take == 4) strip<Half, 4>(g, c, w, stride);
-      else if (take == 3) strip<Half, 3>(g, c, w, stride);
-      else if (take == 2) strip<Half, 2>(g, c, w, stride);
-      else strip<Half, 1>(g, c, w, stride);
+      if (take == 4) strip<packing, 4>(g, c, w, stride);
+      else if (take == 3) strip<packing, 3>(g, c, w, stride);
+      else if (take == 2) strip<packing, 2>(g, c, w, stride);
+      else strip<packing, 1>(g, c, w, stride);
       at += take;
     }
     panel += steps * stride;
   }
 }
 
-void gemm_step(const Gemm& g) { g.half ? panels<true>(g) : panels<false>(g); }
+// Measured: from four rows on the arithmetic takes longer than fp32 weights take to come. Without a shuffle widening
+// costs more than it ever saves.
+#if defined(__SSE2__) && !defined(__AVX2__)
+constexpr std::int64_t kFixedRows = 0;
+#else
+constexpr std::int64_t kFixedRows = OSSICLE_LANES == 16 ? 3 : 1;
+#endif
+
+void gemm_step(const Gemm& g) {
+  if (g.packing == Packing::half) panels<Packing::half>(g);
+  else if (g.packing == Packing::fixed24) panels<Packing::fixed24>(g);
+  else panels<Packing::whole>(g);
+}
 
 // Registers from any stride; lanes past n are 0.
 OSSICLE_INLINE vf fetch(const float* p, std::int64_t stride, std::int64_t i, std::int64_t n) {
@@ -316,5 +337,5 @@ void row_step(Row op, float p, const float* x, std::int64_t stride, const float*
 #define OSSICLE_TEXT2(a) #a
 #define OSSICLE_TEXT(a) OSSICLE_TEXT2(a)
 extern const native::StepTable step_functions;
-const native::StepTable step_functions = {OSSICLE_TEXT(OSSICLE_ISA), map_step, gemm_step, taps_step, row_step};
+const native::StepTable step_functions = {OSSICLE_TEXT(OSSICLE_ISA), kFixedRows, map_step, gemm_step, taps_step, row_step};
 }  // namespace ossicle::OSSICLE_NS

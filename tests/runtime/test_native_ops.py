@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepgraphs import Array, Sketch, side_by_side
 
+from ossicle.kernels.conv.cpu import fixed24
 from ossicle.kernels.paths import core
+from ossicle.kernels.tolerance import close
 from ossicle.runtime.backend.native import NativeBackend
 from ossicle.runtime.backend.ort import OrtBackend
 from ossicle.runtime.errors import BackendError
@@ -151,6 +153,34 @@ def test_half_weights_are_the_rounded_ones(isa: str) -> None:
     got = half.load(parts.bundle(), "step").bind(2).run(given)["out"]
     want = whole.load(exact.bundle(), "step").bind(2).run(given)["out"]
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_large_weights_are_those_of_fixed24_for_any_number_of_rows(rows: int, isa: str) -> None:
+    """Few rows read 24 bits a weight and many read 32: the same numbers, so the same bits."""
+    weights = noise(600, 451) * np.exp(noise(1, 451))
+    weights[:, 5] = 0.0
+    weights[:, 7] *= np.float32(1e-30)
+    weights[17, 11] = np.inf
+    kept = fixed24(np.ascontiguousarray(weights.T)).T
+    bias, given = noise(451), noise(5, rows, 600)
+
+    def product(of: Array) -> Any:
+        sketch = Sketch({"x": (rows, 600)})
+        sketch.end("out", sketch("Add", sketch("MatMul", "x", of), bias), (rows, 451))
+        return NativeBackend().load(sketch.bundle(), "step")
+
+    graph = product(weights)
+    many = graph.bind(5).run({"x": given})["out"].copy()
+    for index in range(5):
+        alone = graph.bind(1).run({"x": given[index : index + 1]})["out"]
+        np.testing.assert_array_equal(alone[0], many[index])
+    np.testing.assert_array_equal(product(kept).bind(5).run({"x": given})["out"], many)
+    assert np.isnan(many[..., 11]).all()
+    np.testing.assert_array_equal(many[..., 5], np.broadcast_to(bias[5], (5, rows)))
+    sound = np.arange(451) != 11
+    want = given.astype(np.float64) @ kept[:, sound] + bias[sound]
+    assert close("conv", many[..., sound], want)
 
 
 @settings(max_examples=40)
