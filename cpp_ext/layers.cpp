@@ -1,19 +1,12 @@
 #include "layers.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
-#include "fixed24.hpp"
+#include "weights.hpp"
 
 namespace ossicle {
 namespace {
-
-std::uint16_t to_bf16(float v) {  // to nearest even; NaN stays NaN
-  const std::uint32_t u = std::bit_cast<std::uint32_t>(v);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40);
-  return static_cast<std::uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
 
 std::int64_t pack_of(Weights kind) { return wide_inputs(kind) ? 1 : kind == Weights::bf16 ? 2 : 4; }
 std::int64_t bytes_of(Weights kind) { return kind == Weights::x24 ? 3 : 4 / pack_of(kind); }

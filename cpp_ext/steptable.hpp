@@ -20,7 +20,7 @@ enum class Act : int { none, relu, leaky, silu, sigmoid, tanh, gelu, count };
 enum class Row : int { sum, mean, sum_square, most, norm, softmax, count };
 constexpr int kFirstOfRow = static_cast<int>(Row::norm);
 
-enum class Packing : int { whole, half, fixed24 };  // fp32, bf16, see fixed24.hpp
+enum class Packing : int { whole, half, fixed24 };  // fp32, bf16, see weights.hpp
 
 struct Gemm {
   const float* const* rows;  // [parts, F]: where part s of row f begins

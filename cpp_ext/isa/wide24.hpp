@@ -1,4 +1,4 @@
-// Weights of 24 bits (see ../fixed24.hpp) as a register of floats, each 256 times what it counts.
+// Weights of 24 bits (see ../weights.hpp) as a register of floats, each 256 times what it counts.
 #pragma once
 #include "simd.hpp"
 #if defined(__AVX2__)

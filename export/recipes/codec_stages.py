@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ossicle.export.models.codec import Decoder, States, leak
+from ossicle.export.models.codec import Decoder, States
+from ossicle.export.models.codec_layers import leak
 from ossicle.export.recipes.common import losses
 from ossicle.export.recipes.common.augment import draw
 from ossicle.export.recipes.common.corpus import HOP, PCM, Clip, Corpus, Pool, to_float

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
 
-from ossicle.export.models.codec import _Taps  # noqa: E402
+from ossicle.export.models.codec_layers import Taps  # noqa: E402
 from ossicle.export.recipes.codec import Codec, thinned  # noqa: E402
 from ossicle.export.recipes.codec_curve import joined, table  # noqa: E402
 from ossicle.export.recipes.codec_weigh import Weighed, fold, sensitivity  # noqa: E402
@@ -81,8 +81,8 @@ def test_the_filter_has_the_gradient_of_the_plain_sum() -> None:
     seen = torch.randn(2, 90, 5, generator=rng, dtype=torch.double, requires_grad=True)
     taps = torch.randn(4, 5, generator=rng, dtype=torch.double, requires_grad=True)
     plain = sum(seen[:, 3 * i : 3 * i + 81] * taps[i] for i in range(4))
-    torch.testing.assert_close(_Taps.apply(seen, taps, 3), plain)
-    assert torch.autograd.gradcheck(lambda a, b: _Taps.apply(a, b, 3), (seen, taps))
+    torch.testing.assert_close(Taps.apply(seen, taps, 3), plain)
+    assert torch.autograd.gradcheck(lambda a, b: Taps.apply(a, b, 3), (seen, taps))
 
 
 def test_crops_below_a_level_are_drawn_again() -> None:

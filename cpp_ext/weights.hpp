@@ -1,14 +1,22 @@
-// Weights of 24 bits: whole numbers in a unit of their row.
+// Weights in fewer bits than fp32.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
 namespace ossicle {
 
-// The unit of a row of weights whose largest is below 2^exponent: 2^(exponent - 23), a power of two, so that it rounds
-// nothing when a sum is taken times it. Anything that is not finite makes the whole row NaN.
+inline std::uint16_t to_bf16(float v) {  // to nearest even; NaN stays NaN
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(v);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40);
+  return static_cast<std::uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+// 24 bits: whole numbers in a unit of their row. The unit is 2^(exponent - 23) where the largest weight is below
+// 2^exponent, a power of two, so that it rounds nothing when a sum is taken times it. Anything that is not finite makes
+// the whole row NaN.
 class Fixed24 {
  public:
   // Call see() for every weight of the row first.
