@@ -169,9 +169,26 @@ std::size_t PackedBooks::room(std::int64_t outer) const {
   return bytes + packed(round_up(b.N / outer, b.group)) + (outer > 1 ? packed(round_up(outer, 16)) : 0);
 }
 
+// Rows of two bytes each in a group of 16: what one byte leaves over of row i is row i + 8.
+Rows PackedBooks::pack_split(const std::vector<double>& rows) {
+  const std::int64_t D = books_.D, Dp = books_.Dp, count = rows.size() / D;
+  Rows made{16, 16, true, 0.0f, 0.0f, nullptr, nullptr, nullptr};
+  std::uint8_t* low = take<std::uint8_t>(16 * Dp);
+  float* scales = take<float>(16);
+  made.low = low, made.scale = scales;
+  for (std::int64_t n = 0; n < 8; ++n) {
+    std::vector<double> row(rows.begin() + std::min(n, count - 1) * D, rows.begin() + (std::min(n, count - 1) + 1) * D);
+    float error = to_low(row.data(), D, Dp, low + 4 * n, 16, scales[n]);
+    for (std::int64_t d = 0; d < D; ++d) row[d] -= (low[(d / 4) * 64 + 4 * n + d % 4] - 128) * static_cast<double>(scales[n]);
+    error = to_low(row.data(), D, Dp, low + 4 * (n + 8), 16, scales[n + 8]);
+    made.off = std::max(made.off, error);
+  }
+  return made;
+}
+
 Rows PackedBooks::pack_rows(const std::vector<double>& rows, int group) {
   const std::int64_t D = books_.D, Dp = books_.Dp, count = rows.size() / D, padded = round_up(count, group);
-  Rows made{padded, group, 0.0f, 0.0f, nullptr, nullptr, nullptr};
+  Rows made{padded, group, false, 0.0f, 0.0f, nullptr, nullptr, nullptr};
   float* wide = integer_ ? nullptr : take<float>(padded * D);
   std::uint8_t* low = integer_ ? take<std::uint8_t>(padded * Dp) : nullptr;
   float* scales = integer_ ? take<float>(padded) : nullptr;
@@ -200,7 +217,8 @@ Layer PackedBooks::pack_layer(const float* rows, const Centred& c) {
   Parts parts{c.rows, std::vector<double>(D, 0.0)};
   if (c.outer > 1) parts = parts_of(c.rows, c.outer, D);
   const Rows pass = pack_rows(parts.inner, books_.group);
-  const Rows outer = c.outer > 1 ? pack_rows(parts.outer, 16) : Rows{};
+  const bool split = integer_ && c.outer > 1 && c.outer <= 8;
+  const Rows outer = split ? pack_split(parts.outer) : c.outer > 1 ? pack_rows(parts.outer, 16) : Rows{};
 
   std::vector<double> halves(Np, 0.0);
   double half_max = 0.0, half_sum = 0.0;
@@ -229,11 +247,11 @@ void PackedBooks::run(const void* x, bool wide, std::int64_t T, std::int64_t lay
   const std::size_t tile = std::min<std::int64_t>(run.search_tile, T), Dp = books_.Dp, Np = books_.Np;
   Scratch& s = Scratch::here();
   s.begin(Scratch::bytes<double>(tile * Dp) + Scratch::bytes<float>(tile * Dp) +
-          Scratch::bytes<std::int8_t>(tile * Dp) + Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(3 * Np) +
-          Scratch::bytes<float>(tile * 4) + Scratch::bytes<std::int32_t>(tile));
-  const SearchScratch scratch{s.take<double>(tile * Dp), s.take<float>(tile * Dp), s.take<std::int8_t>(tile * Dp),
+          Scratch::bytes<std::int8_t>((tile + 1) * Dp) + Scratch::bytes<float>(tile * Np) + Scratch::bytes<float>(3 * Np) +
+          Scratch::bytes<float>(tile * 4) + Scratch::bytes<std::int32_t>(tile + 1));
+  const SearchScratch scratch{s.take<double>(tile * Dp), s.take<float>(tile * Dp), s.take<std::int8_t>((tile + 1) * Dp),
                               s.take<float>(tile * Np),  s.take<float>(3 * Np),    s.take<float>(tile * 4),
-                              s.take<std::int32_t>(tile)};
+                              s.take<std::int32_t>(tile + 1)};
   run.search(books_, x, wide, T, layers, codes, stride, scratch);
 }
 
@@ -251,20 +269,17 @@ bool PackedBooks::decode(const std::int32_t* codes, std::int64_t layers, std::in
   for (std::int64_t i = 0; i < layers * T; ++i)
     if (codes[i] < -1 || codes[i] >= N) return false;
   Scratch& s = Scratch::here();
-  s.begin(Scratch::bytes<double>(D));
-  double* total = s.take<double>(D);
+  s.begin(Scratch::bytes<const float*>(layers));
+  const float** const rows = s.take<const float*>(layers);
   for (std::int64_t t = 0; t < T; ++t) {
+    std::int64_t count = 0;
     for (std::int64_t k = 0; k < layers; ++k)  // rows lie cold and far apart: ask for all of them at once
-      if (codes[k * T + t] >= 0)
-        for (std::int64_t d = 0; d < D && d < 128; d += 16) __builtin_prefetch(rows_ + (k * N + codes[k * T + t]) * D + d);
-    std::fill_n(total, D, 0.0);
-    for (std::int64_t k = 0; k < layers; ++k) {
-      const std::int32_t n = codes[k * T + t];
-      if (n < 0) continue;
-      const float* row = rows_ + (k * N + n) * D;
-      for (std::int64_t d = 0; d < D; ++d) total[d] += row[d];
-    }
-    for (std::int64_t d = 0; d < D; ++d) out[t * D + d] = static_cast<float>(total[d]);
+      if (const std::int32_t n = codes[k * T + t]; n >= 0) {
+        const float* const row = rows_ + (k * N + n) * D;
+        for (std::int64_t d = 0; d < D && d < 128; d += 16) __builtin_prefetch(row + d);
+        rows[count++] = row;
+      }
+    table().sum_rows(rows, count, D, out + t * D);
   }
   return true;
 }

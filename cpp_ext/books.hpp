@@ -34,6 +34,7 @@ class PackedBooks {
   Centred centred(const float* rows) const;
   std::size_t room(std::int64_t outer) const;  // bytes of a layer's tables
   Rows pack_rows(const std::vector<double>& rows, int group);
+  Rows pack_split(const std::vector<double>& rows);
   Layer pack_layer(const float* rows, const Centred& c);
   template <class T>
   T* take(std::size_t n) {

@@ -9,6 +9,7 @@ namespace ossicle {
 struct Rows {
   std::int64_t count;       // padded to whole groups
   int group;                // 16 or 64
+  bool split;               // eight rows at most, of two bytes each: row i + 8 is what row i leaves over
   float rough, off;         // |row - what was packed| is at most rough * scale + off
   const float* scale;       // [count] of the int8 rows, or nullptr
   const std::uint8_t* low;  // [count/group, Dp/4, group, 4] row/scale + 128, or nullptr
@@ -51,11 +52,11 @@ struct Books {
 struct SearchScratch {
   double* residual;     // [tile, Dp]
   float* centred;       // [tile, Dp]
-  std::int8_t* low;     // [tile, Dp]
+  std::int8_t* low;     // [tile + 1, Dp]: a single residual has two bytes each
   float* parts;         // [tile, Np]: products with the packed rows
   float* edges;         // [3, Np]: the same, less and more by what they may be off; then every code's least score
   float* facts;         // [tile, 4]: scale, norm, error, spare
-  std::int32_t* shift;  // [tile]: 128 * sum of low
+  std::int32_t* shift;  // [tile + 1]: 128 * sum of low
 };
 
 enum class Weights : int { f32 = 0, bf16 = 1, i8 = 2, x24 = 3 };
@@ -84,6 +85,9 @@ struct Table {
   // codes[k * stride + t] for k < layers, t < T; x is [T, D] in fp32 (or fp64 if wide).
   void (*search)(const Books&, const void* x, bool wide, std::int64_t T, std::int64_t layers,
                  std::int32_t* codes, std::int64_t stride, const SearchScratch&);
+
+  // out[d] = the sum of rows[i][d] in fp64, in the order of i.
+  void (*sum_rows)(const float* const* rows, std::int64_t count, std::int64_t D, float* out);
 
   // out[f, m] = bias + sum_k W[m, k] * rows[f][k], with the rows of frame f given by pointers [F, taps] to
   // `width` numbers of the kind each; K = taps * width.

@@ -47,4 +47,19 @@ double exact_dot(const double* r, const float* c, std::int64_t D) {
 void subtract(double* r, const float* c, std::int64_t D) {
   for (std::int64_t d = 0; d < D; ++d) r[d] -= static_cast<double>(c[d]);
 }
+void sum_rows(const float* const* rows, std::int64_t count, std::int64_t D, float* out) {
+  std::int64_t d = 0;
+  for (; d + 4 * E <= D; d += 4 * E) {  // each element row by row, as one after the other
+    vd acc[4 * ER] = {};
+    for (std::int64_t i = 0; i < count; ++i)
+      for (int j = 0; j < 4 * ER; ++j)
+        acc[j] = acc[j] + __builtin_convertvector(*reinterpret_cast<const vh*>(rows[i] + d + j * P), vd);
+    for (int j = 0; j < 4 * ER; ++j) *reinterpret_cast<vh*>(out + d + j * P) = __builtin_convertvector(acc[j], vh);
+  }
+  for (; d < D; ++d) {
+    double total = 0.0;
+    for (std::int64_t i = 0; i < count; ++i) total += static_cast<double>(rows[i][d]);
+    out[d] = static_cast<float>(total);
+  }
+}
 }  // namespace ossicle::OSSICLE_NS

@@ -14,6 +14,7 @@
 namespace ossicle::OSSICLE_NS {
 void search(const Books&, const void* x, bool wide, std::int64_t T, std::int64_t layers,
             std::int32_t* codes, std::int64_t stride, const SearchScratch&);
+void sum_rows(const float* const* rows, std::int64_t count, std::int64_t D, float* out);
 void gemm(const Matrix&, const void* const* rows, std::int64_t F, std::int64_t taps,
           std::int64_t width, float* out, std::int64_t out_stride);
 void attend(const float* q, const float* keys, const float* values, std::int64_t capacity,

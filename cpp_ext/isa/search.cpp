@@ -20,9 +20,10 @@ namespace {
 
 constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
 constexpr std::int64_t kSmall = 1 << 15;  // bytes of a layer that is asked for ahead: more would not stay near
-constexpr int kAsk = 24;  // lines asked for at a time: of 16, 24, 32 and 40 the best
+constexpr int kAsk = 12;  // lines asked for at a time: of 8, 12, 16 and 24 the best, and all others while rows come
 constexpr std::int64_t kMany = 4096;  // codes looked through before rows are read
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
+constexpr float kFine = 1.0f / 254.0f;  // of a byte's step: half of one is 127 of these
 
 // acc[i] += sum of 4 products of unsigned codes and signed residual bytes, W codes a group.
 #if defined(__AVX512VNNI__)
@@ -102,8 +103,28 @@ struct Facts {
   float scale, norm, error;
 };
 
+// Floats as whole steps in a byte each, and 128 times the sum of those bytes.
+struct Bytes {
+  vi total{};
+
+  // Writes a register's bytes; returns what they leave over.
+  inline __attribute__((always_inline)) vf take(vf v, float inverse, float scale, std::int8_t* to) {
+    const vf n = nearest(v * inverse);
+    const vi bytes = toint(n);
+    total += bytes;
+    typedef std::int8_t vb __attribute__((vector_size(L), aligned(1), may_alias));
+    *reinterpret_cast<vb*>(to) = __builtin_convertvector(bytes, vb);
+    return v - n * scale;
+  }
+  inline __attribute__((always_inline)) std::int32_t shift() const {
+    return 128 * static_cast<std::int32_t>(sum(tofloat(total)));  // whole numbers far below 2^24
+  }
+};
+
+// A residual that comes alone (`fine`) has two bytes each, [2, Dp] in low: the second, in steps of kFine, is what the first
+// leaves over. Its dots cost little while the codes are on their way, and fewer rows are left to be decided exactly.
 OSSICLE_INLINE Facts centre(const Layer& layer, const Books& b, const double* r, float* centred,
-                            std::int8_t* low, std::int32_t* shift) {
+                            std::int8_t* low, std::int32_t* shift, bool fine) {
   for (std::int64_t d = 0; d < b.D; ++d) centred[d] = static_cast<float>(r[d] - static_cast<double>(layer.mean[d]));
   for (std::int64_t d = b.D; d < b.Dp; ++d) centred[d] = 0.0f;
   vf squares{}, peak{};
@@ -117,26 +138,23 @@ OSSICLE_INLINE Facts centre(const Layer& layer, const Books& b, const double* r,
   const float top = highest(peak);
   f.scale = top / 127.0f;
   const float inverse = f.scale > 0.0f ? 1.0f / f.scale : 0.0f;
-  if (!(inverse < 3e38f) || !(f.norm < 3e38f)) {  // too small or too large for fp32 to scale: decide exactly
+  if (!(inverse < 1e36f) || !(f.norm < 3e38f)) {  // too small or too large for fp32 to scale: decide exactly
     f.norm = __builtin_inff();
-    for (std::int64_t d = 0; d < b.Dp; ++d) low[d] = 0;
-    *shift = 0;
+    for (std::int64_t d = 0; d < (fine ? 2 : 1) * b.Dp; ++d) low[d] = 0;
+    shift[0] = 0;
+    if (fine) shift[1] = 0;
     return f;
   }
+  Bytes first, second;
   vf errors{};
-  vi total{};
   for (std::int64_t d = 0; d < b.Dp; d += L) {
-    const vf v = load(centred + d);
-    const vf n = nearest(v * inverse);
-    const vf e = v - n * f.scale;
+    vf e = first.take(load(centred + d), inverse, f.scale, low + d);
+    if (fine) e = second.take(e, inverse / kFine, f.scale * kFine, low + b.Dp + d);
     errors += e * e;
-    const vi bytes = toint(n);
-    total += bytes;
-    typedef std::int8_t vb __attribute__((vector_size(L), aligned(1), may_alias));
-    *reinterpret_cast<vb*>(low + d) = __builtin_convertvector(bytes, vb);
   }
   f.error = __builtin_sqrtf(sum(errors)) * 1.00001f;
-  *shift = 128 * static_cast<std::int32_t>(sum(tofloat(total)));  // whole numbers far below 2^24
+  shift[0] = first.shift();
+  if (fine) shift[1] = second.shift();
   return f;
 }
 
@@ -171,6 +189,19 @@ void pass_low(const Rows& rows, const Books& b, const SearchScratch& s, float* t
     float* out = to + (t0 + t) * b.Np + g * W;
     for (int j = 0; j < W; j += L)
       store(out + j, (scale * load(rows.scale + g * W + j)) * tofloat(loadi(dots[t] + j)));
+  }
+}
+
+// One residual of two bytes: the codes are read once for both.
+template <int W>
+void pass_fine(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t g) {
+  alignas(64) std::int32_t dots[2][W];
+  const std::int64_t steps = b.Dp / 4;
+  dot_group<2, W>(rows.low + g * steps * 4 * W, s.low, b.Dp, steps, s.shift, dots);
+  const vf scale = all(s.facts[0]);
+  for (int j = 0; j < W; j += L) {
+    const vf both = tofloat(loadi(dots[1] + j)) * kFine + tofloat(loadi(dots[0] + j));
+    store(to + g * W + j, (scale * load(rows.scale + g * W + j)) * both);
   }
 }
 
@@ -228,6 +259,10 @@ void first_pass(const Rows& rows, const Books& b, const SearchScratch& s, float*
 void all_rows(const Rows& rows, const Books& b, const SearchScratch& s, float* to, std::int64_t tile, Ahead& ahead) {
   for (std::int64_t g = 0; g < rows.count / rows.group; ++g) {
     ahead.ask(kAsk);
+    if (rows.low && tile == 1) {
+      rows.group == 16 ? pass_fine<16>(rows, b, s, to, g) : pass_fine<64>(rows, b, s, to, g);
+      continue;
+    }
     std::int64_t t = 0;
     for (; t + 4 <= tile; t += 4) first_pass<4>(rows, b, s, to, g, t);
     if (t + 2 <= tile) first_pass<2>(rows, b, s, to, g, t), t += 2;
@@ -315,7 +350,12 @@ void pass_over(const Rows& rows, const Books& b, const SearchScratch& s, float* 
 // Products of a tile of residuals with everything packed: a_i, then b_j (if there are any).
 void all_parts(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t tile, Ahead& ahead) {
   pass_over(layer.pass, b, s, s.parts, tile, ahead);
-  if (layer.outer.count) pass_over(layer.outer, b, s, s.parts + layer.pass.count, tile, ahead);
+  if (!layer.outer.count) return;
+  float* const outer = s.parts + layer.pass.count;
+  pass_over(layer.outer, b, s, outer, tile, ahead);
+  if (!layer.outer.split) return;
+  for (std::int64_t t = 0; t < tile; ++t)  // what the first eight leave over lies behind them
+    for (int j = 0; j < 8; ++j) outer[t * b.Np + j] += outer[t * b.Np + 8 + j];
 }
 
 OSSICLE_INLINE double exact_score(const Layer& layer, const Books& b, const double* r, std::int64_t n) {
@@ -369,7 +409,7 @@ OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d,
     }
     const vf both = least(of[0], of[1]);
     low = layer.outer.count ? least(low, both - all(edges[I + j])) : least(low, both);
-    ahead.ask(kAsk / 8);
+    ahead.ask(2);
   }
   return lowest(low) + d.rest;
 }
@@ -471,6 +511,7 @@ OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const Sea
       }
       if ((at += 64) == I) at = 0, ++j;
     }
+    ahead.ask(kSmall / 64);
     for (std::int64_t i = 0; i < found; ++i) take_best(layer, b, s.residual + t * b.Dp, runs[i], left[i], best);
   }
   return best.code < 0 ? 0 : best.code;
@@ -497,7 +538,7 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
       Doubt doubts[kTile];
       for (std::int64_t t = 0; t < tile; ++t) {
         const Facts f = centre(layer, b, s.residual + t * b.Dp, s.centred + t * b.Dp,
-                               s.low + t * b.Dp, s.shift + t);
+                               s.low + t * b.Dp, s.shift + t, tile == 1);
         s.facts[4 * t] = f.scale;
         doubts[t] = doubt(layer, b, f);
       }

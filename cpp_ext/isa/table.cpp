@@ -10,6 +10,6 @@ constexpr bool kIntegerDot = true;
 #else
 constexpr bool kIntegerDot = false;
 #endif
-const Table functions = {OSSICLE_TEXT(OSSICLE_ISA), OSSICLE_LANES, kIntegerDot, OSSICLE_SEARCH_TILE, search, gemm, attend,
-                         snake, narrow, combine, gru_gates, log_mel};
+const Table functions = {OSSICLE_TEXT(OSSICLE_ISA), OSSICLE_LANES, kIntegerDot, OSSICLE_SEARCH_TILE, search, sum_rows, gemm,
+                         attend, snake, narrow, combine, gru_gates, log_mel};
 }  // namespace ossicle::OSSICLE_NS

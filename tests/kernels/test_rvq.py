@@ -23,6 +23,17 @@ def poisoned(layers: int, T: int) -> NDArray[np.int32]:
     return np.full((layers, T), -123456, np.int32)
 
 
+def right(x: NDArray[np.float32], books: NDArray[np.float32], cosine: bool = False) -> bool:
+    """Whether all codes equal the reference, of all vectors at once and of one after the other.
+
+    A vector that comes alone is searched with finer first sums than many are.
+    """
+    packed = rvq.pack(books, "cosine" if cosine else "l2")
+    want = reference.encode(x, books, cosine=cosine)
+    alone = [rvq.encode(np.ascontiguousarray(v[None]), packed) for v in x]
+    return bool((rvq.encode(x, packed) == want).all() and (np.concatenate(alone, 1) == want).all())
+
+
 @pytest.mark.parametrize(
     ("K", "N", "D", "T"),
     [
@@ -52,19 +63,19 @@ def sums(rng: np.random.Generator, K: int, inner: int, outer: int, D: int) -> ND
 
 @pytest.mark.parametrize(
     ("inner", "outer", "D", "T"),
-    [(128, 8, 64, 1), (128, 8, 64, 40), (64, 16, 33, 6), (512, 2, 20, 3)],
+    [(128, 8, 64, 1), (128, 8, 64, 40), (64, 16, 33, 6), (512, 2, 20, 3), (64, 4, 5, 9)],
 )
 def test_codes_in_books_of_sums_equal_the_reference(
     inner: int, outer: int, D: int, T: int, rng: np.random.Generator
 ) -> None:
     books, x = sums(rng, 4, inner, outer, D), rng.standard_normal((T, D)).astype(np.float32) * 2
-    assert (rvq.encode(x, rvq.pack(books)) == reference.encode(x, books)).all()
+    assert right(x, books)
     hostile = books.copy()
     hostile[1] = made(rng, 1, outer * inner, D)[0]  # a plain book among them
     hostile[2, inner // 2] += 1e-3  # off by more than rounding, by less than it would take to tell
     hostile[3, :inner] = hostile[3, inner : 2 * inner]  # ties
     x[0] *= 1e3
-    assert (rvq.encode(x, rvq.pack(hostile)) == reference.encode(x, hostile)).all()
+    assert right(x, hostile)
 
 
 def test_books_of_sums_are_seen_and_others_are_not(rng: np.random.Generator) -> None:
@@ -114,18 +125,17 @@ def test_zero_vectors_and_opposite_rows_tie_exactly(N: int, rng: np.random.Gener
 def test_shifted_means(shift: float, cosine: bool, rng: np.random.Generator) -> None:
     books = (made(rng, 2, 128, 40) + shift).astype(np.float32)
     x = (rng.standard_normal((9, 40)) + shift).astype(np.float32)
-    packed = rvq.pack(books, "cosine" if cosine else "l2")
-    assert (rvq.encode(x, packed) == reference.encode(x, books, cosine=cosine)).all()
+    assert right(x, books, cosine)
 
 
-@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e18, 3e37])
+@pytest.mark.parametrize("scale", [1e-38, 1e-36, 3e-35, 1e-34, 1e-30, 1e-20, 1e18, 3e37])
 def test_extreme_scales(scale: float, rng: np.random.Generator) -> None:
     books = (made(rng, 2, 70, 20) * scale).astype(np.float32)
     x = (rng.uniform(-1, 1, (5, 20)) * scale).astype(np.float32)
-    assert (rvq.encode(x, books) == reference.encode(x, books)).all()
-    assert (
-        rvq.encode((x * 0 + 1).astype(np.float32), books) == reference.encode(x * 0 + 1, books)
-    ).all()
+    assert right(x, books)
+    assert right((x * 0 + 1).astype(np.float32), books)
+    assert right(x, made(rng, 2, 70, 20))
+    assert right(x, (sums(rng, 2, 64, 8, 20) * scale).astype(np.float32))
 
 
 def test_nearly_equal_rows(rng: np.random.Generator) -> None:
@@ -134,7 +144,34 @@ def test_nearly_equal_rows(rng: np.random.Generator) -> None:
     books = np.repeat(row, 90, 1)
     books = np.nextafter(books, books + rng.choice([-1, 1], books.shape).astype(np.float32))
     x = rng.standard_normal((11, 32)).astype(np.float32)
-    assert (rvq.encode(x, books) == reference.encode(x, books)).all()
+    assert right(x, books)
+
+
+def whole(rng: np.random.Generator, N: int, D: int) -> NDArray[np.float32]:
+    """Rows that bytes hold exactly, and their mean is 0: only what is searched for is rounded."""
+    half = rng.integers(-126, 127, (N // 2, D))
+    half[:, 0] = 127
+    half *= 2 ** rng.integers(0, 2, (N // 2, 1))
+    return np.concatenate([half, -half]).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["plain", "sums", "cosine", "whole", "whole inner"])
+def test_vectors_between_two_rows(kind: str, rng: np.random.Generator) -> None:
+    """A little nearer to one of two rows: sums that are off by more than they say miss it."""
+    D = 64
+    outer = 100 * made(rng, 1, 4, D)[0]
+    outer = np.concatenate([outer, -outer])
+    books = {
+        "plain": made(rng, 1, 200, D), "sums": sums(rng, 1, 64, 8, D),
+        "cosine": made(rng, 1, 200, D), "whole": whole(rng, 200, D)[None],
+        "whole inner": (outer[:, None] + whole(rng, 64, D)).reshape(1, 512, D),
+    }[kind]  # fmt: skip
+    if kind == "cosine":
+        books /= np.linalg.norm(books, axis=2, keepdims=True)
+    first, second = (books[0, rng.integers(0, books.shape[1], 300)] for _ in range(2))
+    lean = rng.choice([-1, 1], (300, 1)) * 10 ** rng.uniform(-6, -1.5, (300, 1))
+    x = (0.5 * (first + second) + lean * (first - second)).astype(np.float32)
+    assert right(x, books, kind == "cosine")
 
 
 def test_numbers_that_are_none_are_searched_as_zeros(rng: np.random.Generator) -> None:
@@ -171,8 +208,7 @@ def test_any_size(K: int, N: int, D: int, T: int, cosine: bool, coarse: bool, se
     books, x = made(rng, K, N, D), rng.standard_normal((T, D)).astype(np.float32)
     if coarse:  # many exact ties
         books, x = np.round(books), np.round(x)
-    packed = rvq.pack(books, "cosine" if cosine else "l2")
-    assert (rvq.encode(x, packed) == reference.encode(x, books, cosine=cosine)).all()
+    assert right(x, books, cosine)
 
 
 def test_projected_books_search_in_their_own_width(rng: np.random.Generator) -> None:
@@ -203,11 +239,12 @@ def test_an_absent_layer_adds_nothing_wherever_it_is(rng: np.random.Generator) -
         np.testing.assert_allclose(rvq.decode(codes, held), want, atol=1e-6)
 
 
-def test_decode_sums_the_layers_present(rng: np.random.Generator) -> None:
-    books = made(rng, 4, 32, 24)
+@pytest.mark.parametrize("D", [1, 24, 32, 64, 101])
+def test_decode_sums_the_layers_present(D: int, rng: np.random.Generator) -> None:
+    books = made(rng, 4, 32, D)
     codes = rng.integers(0, 32, (4, 9)).astype(np.int32)
-    codes[2, 4] = codes[3, 4:6] = -1
-    out = np.full((9, 24), np.nan, np.float32)
+    codes[2, 4] = codes[3, 4:6] = codes[:, 7] = -1
+    out = np.full((9, D), np.nan, np.float32)
     rvq.decode(codes, rvq.pack(books), out=out)
     assert close("rvq.decode", out, reference.decode(codes, books))
     assert close("rvq.decode", rvq.decode(codes[:2], books), reference.decode(codes[:2], books))
