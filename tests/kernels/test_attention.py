@@ -38,7 +38,7 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("H", "KV", "W"), [(2, 2, 64), (4, 1, 16), (3, 3, 10), (2, 1, 32), (1, 1, 128)]
+    ("H", "KV", "W"), [(2, 2, 64), (4, 1, 16), (3, 3, 10), (2, 1, 32), (1, 1, 128), (4, 2, 8)]
 )
 @pytest.mark.parametrize("base", [None, 10000.0])
 def test_a_stream_equals_the_whole_sequence(
@@ -146,6 +146,27 @@ def test_large_scores_stay_finite(rng: np.random.Generator) -> None:
     q, k, v = (floats(rng, 1, 6, 1, 16) for _ in range(3))
     got = run((q * 1e4, k * 1e4, v), 4, [6], attention.fresh(4, 1, 16, tokens=6))
     assert close("attention", got, reference.windowed(q * 1e4, k * 1e4, v, 4))
+
+
+def test_scores_that_fall_by_hundreds_from_key_to_key() -> None:
+    """The largest score is among the first keys, which are summed apart from the last."""
+    rng = np.random.default_rng(8)
+    q, k, v = (floats(rng, 1, 300, 1, 16) for _ in range(3))
+    q[:], k[:] = 1.0, -np.arange(300)[:, None, None]
+    got = run((q, k, v), 300, [100] * 3, attention.fresh(300, 1, 16, tokens=100))
+    assert close("attention", got, reference.windowed(q, k, v, 300))
+
+
+def test_keys_whose_scores_are_minus_inf_count_for_nothing() -> None:
+    rng = np.random.default_rng(9)
+    q, k, v = (floats(rng, 1, 200, 1, 16) for _ in range(3))
+    q[:], k[:, :150] = 1e30, -1e30
+    k[:, 150:] = 0.0
+    with np.errstate(over="ignore"):
+        got = run((q, k, v), 140, [50] * 4, attention.fresh(140, 1, 16, tokens=50))
+    assert (got[:, :150] == 0).all()
+    for t in (150, 199):
+        np.testing.assert_allclose(got[0, t], v[0, 150 : t + 1].mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize(("H", "KV"), [(4, 4), (6, 2)])

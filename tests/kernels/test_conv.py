@@ -96,6 +96,37 @@ def test_bf16_rounds_halves_to_even() -> None:
     np.testing.assert_array_equal(out[0, 0], got[:4])
 
 
+@pytest.mark.parametrize("C", [1, 40])
+def test_bf16_inputs_are_rounded_as_weights_are(C: int) -> None:
+    step = 2.0**-7
+    packed = conv.pack(np.eye(C, dtype=np.float32)[:, :, None].copy(), dtype="bfloat16")
+    some = [1 + step / 2, 1 + 1.5 * step, -1 - step / 2, -1 - 1.5 * step, 1 + 0.51 * step, 0.0]
+    x = np.resize(np.array(some, np.float32), (1, 6, C))
+    np.testing.assert_array_equal(
+        conv.step(packed, conv.fresh(packed), x), cpu.from_bf16(cpu.to_bf16(x))
+    )
+    # A NaN may have its only bits below those kept, or all of them, which rounding carries over.
+    x[:, :3, -1] = np.array([0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF], np.uint32).view(np.float32)
+    got = conv.step(packed, conv.fresh(packed), x)
+    assert np.isnan(got[0, :3, -1]).all()
+    assert np.isfinite(got[0, 3:]).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_nothing_is_left_of_inputs_that_came_before(
+    dtype: conv.Dtype, rng: np.random.Generator
+) -> None:
+    """Inputs are gathered in memory that is kept: past a narrower one lie those of a wider."""
+    scale = 0.03 if dtype == "int8" else None
+    wide, narrow = (
+        conv.pack(floats(rng, 20, C, 3), dtype=dtype, input_scale=scale) for C in (200, 6)
+    )
+    x = floats(rng, 1, 9, 6)
+    want = stream(narrow, x, [9])
+    stream(wide, np.full((1, 40, 200), np.nan, np.float32), [40])
+    np.testing.assert_array_equal(stream(narrow, x, [9]), want)
+
+
 def kept_of(rows: Floats) -> Floats:
     """What fixed24 keeps of the weights ``[M, K]``: the outputs of one input of 1 at a time."""
     packed = conv.pack(np.ascontiguousarray(rows[:, :, None]), dtype="fixed24")

@@ -284,5 +284,9 @@ def test_bad_codes_are_named(rng: np.random.Generator) -> None:
         codes = np.full((2, 3), bad, np.int32)
         with pytest.raises(RangeError, match=f"codes hold {bad}; a code must be 0 to 31"):
             rvq.decode(codes, rvq.pack(books))
+        compiled = rvq.pack(books).compiled
+        if compiled is not None:  # it looks for itself: a row that no book has is memory of others
+            with pytest.raises(ValueError, match="a code is below -1 or not below N"):
+                compiled.decode(codes, np.empty((3, 16), np.float32))
     with pytest.raises(RangeError, match="the layers of codes is 3; it must be 1 to 2"):
         rvq.decode(np.zeros((3, 1), np.int32), books)
