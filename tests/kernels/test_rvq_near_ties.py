@@ -75,6 +75,23 @@ def test_bytes_of_the_rows(scale: float) -> None:
             check(scale * order, scale * x)
 
 
+def test_two_bytes_of_the_second_parts() -> None:
+    """A book of sums whose first parts are nothing, and second parts off in their second byte."""
+    step = (
+        0.49 / 127**2
+    )  # of the second byte: the middle element leaves 0.49 of a step of the first
+    for part, whole, reach in itertools.product((0.45, 0.47), (1, 5), (1.0, 5.0)):
+        up, down, rest = (whole + 1 - part) * step, (whole + part) * step, 0.49 / 127
+        other = np.sqrt((1 + rest**2 + down**2 + 2 * reach * (up - down)) / (1 + rest**2 + up**2))
+        pair = np.array([[up, rest, 1.0], [down, rest, -1.0]]) * [[other], [1.0]]
+        pair = pair.astype(np.float32).astype(np.float64)
+        x = np.zeros((len(NUDGES), 3))
+        x[:, 0] = (pair[0] @ pair[0] - pair[1] @ pair[1]) / 2 / (pair[0, 0] - pair[1, 0])
+        x *= 1 + NUDGES[:, None]
+        for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
+            check(np.repeat(np.concatenate([pair, -pair])[order], 64, 0), x)
+
+
 @pytest.mark.parametrize("copies", [2, 8])  # 16 rows are searched another way than 64
 def test_sixteen_bits_of_the_lengths(copies: int) -> None:
     """Of two rows the square of one is rounded up and that of the other down, by as much."""
