@@ -135,7 +135,7 @@ def manifest_of(
     return Manifest(
         schema=1,
         name=NAMES[tier],
-        version="3",
+        version="4",
         task="tag",
         license=LICENSE,
         license_class="permissive",
