@@ -414,6 +414,33 @@ OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d,
   return lowest(low) + d.rest;
 }
 
+// U of a single residual in a plain book, and what decide reads besides: each group's bounds are taken while the codes of
+// the next ones are on their way, since a large book is waited for longer than it is worked on.
+OSSICLE_INLINE float ceiling_alone(const Layer& layer, const Books& b, const SearchScratch& s, const Doubt& d,
+                                   Ahead& ahead) {
+  const vf more = all(layer.half_step * (1.0f + d.tilt)), less = all(layer.half_step * (1.0f - d.tilt));
+  const vf low = all(layer.half_low * (1.0f + d.tilt)), high = all(layer.half_low * (1.0f - d.tilt));
+  const vf far = all(__builtin_inff());
+  float* floor = s.edges + 2 * b.Np;
+  vf of[2] = {far, far};
+  for (std::int64_t g = 0; g < layer.pass.count / 64; ++g, floor += L) {
+    ahead.ask(kAsk);
+    pass_fine<64>(layer.pass, b, s, s.parts, g);
+    vf under[2] = {far, far};
+    for (std::int64_t at = 64 * g; at < 64 * g + 64; at += 2 * L)
+      for (int c = 0; c < 2; ++c) {
+        const std::int64_t i = at + c * L;
+        const vf p = load(s.parts + i), e = error_of(layer.pass, i, d.reach), half = halves(layer, i);
+        const vf upper = (p + e) - high;
+        store(s.edges + b.Np + i, upper);
+        of[c] = least(of[c], half * more - ((p - e) - low));
+        under[c] = least(under[c], half * less - upper);
+      }
+    store(floor, least(under[0], under[1]));
+  }
+  return lowest(least(of[0], of[1])) + d.rest;
+}
+
 // Bits of 64 codes from n on that may score at most limit, their first parts from `inner` on.
 OSSICLE_INLINE std::uint64_t within(const Layer& layer, std::int64_t n, const float* inner, vf less, vf limit) {
   std::uint64_t bits = 0;
@@ -479,18 +506,23 @@ OSSICLE_INLINE std::int64_t decide_small(const Layer& layer, const Books& b, con
   return best.code < 0 ? 0 : best.code;
 }
 
-// The lowest-numbered best code among those that may be it (all of them if no bound is finite).
-OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
-                                   const Doubt& d, Ahead& ahead) {
-  if (b.Np == 16) return decide_small(layer, b, s, t, d);
+// U of residual t from its products with all parts.
+OSSICLE_INLINE float ceiling_of(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
+                                const Doubt& d, Ahead& ahead) {
   const float* parts = s.parts + t * b.Np;
   ahead.ask(kAsk);
-  float* const floor = s.edges + 2 * b.Np;
   const std::int64_t I = layer.pass.count;
   const float base = layer.half_low;
   spread(layer.pass, parts, d.reach, base * (1.0f + d.tilt), base * (1.0f - d.tilt), s.edges, b.Np);
   spread(layer.outer, parts + I, d.reach, 0.0f, 0.0f, s.edges + I, b.Np);
-  const float U = ceiling(layer, b, d, s.edges, floor, ahead);
+  return ceiling(layer, b, d, s.edges, s.edges + 2 * b.Np, ahead);
+}
+
+// The lowest-numbered best code among those that may be it (all of them if no bound is finite).
+OSSICLE_INLINE std::int64_t decide(const Layer& layer, const Books& b, const SearchScratch& s, std::int64_t t,
+                                   const Doubt& d, float U, Ahead& ahead) {
+  const float* const floor = s.edges + 2 * b.Np;
+  const std::int64_t I = layer.pass.count;
   const bool sure = __builtin_isfinite(U);
   const float *const of_inner = s.edges + b.Np, *const of_outer = of_inner + I;
   const vf less = all(layer.half_step * (1.0f - d.tilt));
@@ -542,10 +574,17 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
         s.facts[4 * t] = f.scale;
         doubts[t] = doubt(layer, b, f);
       }
-      all_parts(layer, b, s, tile, ahead);
+      const bool alone = tile == 1 && layer.pass.low && !layer.outer.count;
+      if (!alone) all_parts(layer, b, s, tile, ahead);
       for (std::int64_t t = 0; t < tile; ++t) {
         double* r = s.residual + t * b.Dp;
-        const std::int64_t n = decide(layer, b, s, t, doubts[t], ahead);
+        std::int64_t n;
+        if (b.Np == 16) {
+          n = decide_small(layer, b, s, t, doubts[t]);
+        } else {
+          const float U = alone ? ceiling_alone(layer, b, s, doubts[t], ahead) : ceiling_of(layer, b, s, t, doubts[t], ahead);
+          n = decide(layer, b, s, t, doubts[t], U, ahead);
+        }
         codes[k * stride + t0 + t] = static_cast<std::int32_t>(n);
         if (k + 1 < layers) subtract(r, layer.rows + n * b.D, b.D);
       }
