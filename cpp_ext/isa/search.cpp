@@ -415,16 +415,15 @@ OSSICLE_INLINE float ceiling(const Layer& layer, const Books& b, const Doubt& d,
 }
 
 // U of a single residual in a plain book, and what decide reads besides: each group's bounds are taken while the codes of
-// the next ones are on their way, since a large book is waited for longer than it is worked on.
-OSSICLE_INLINE float ceiling_alone(const Layer& layer, const Books& b, const SearchScratch& s, const Doubt& d,
-                                   Ahead& ahead) {
+// the next ones are on their way, since a large book is waited for longer than it is worked on. Nothing else is asked for
+// meanwhile.
+OSSICLE_INLINE float ceiling_alone(const Layer& layer, const Books& b, const SearchScratch& s, const Doubt& d) {
   const vf more = all(layer.half_step * (1.0f + d.tilt)), less = all(layer.half_step * (1.0f - d.tilt));
   const vf low = all(layer.half_low * (1.0f + d.tilt)), high = all(layer.half_low * (1.0f - d.tilt));
   const vf far = all(__builtin_inff());
   float* floor = s.edges + 2 * b.Np;
   vf of[2] = {far, far};
   for (std::int64_t g = 0; g < layer.pass.count / 64; ++g, floor += L) {
-    ahead.ask(kAsk);
     pass_fine<64>(layer.pass, b, s, s.parts, g);
     vf under[2] = {far, far};
     for (std::int64_t at = 64 * g; at < 64 * g + 64; at += 2 * L)
@@ -582,7 +581,7 @@ void search(const Books& b, const void* x, bool wide, std::int64_t T, std::int64
         if (b.Np == 16) {
           n = decide_small(layer, b, s, t, doubts[t]);
         } else {
-          const float U = alone ? ceiling_alone(layer, b, s, doubts[t], ahead) : ceiling_of(layer, b, s, t, doubts[t], ahead);
+          const float U = alone ? ceiling_alone(layer, b, s, doubts[t]) : ceiling_of(layer, b, s, t, doubts[t], ahead);
           n = decide(layer, b, s, t, doubts[t], U, ahead);
         }
         codes[k * stride + t0 + t] = static_cast<std::int32_t>(n);
