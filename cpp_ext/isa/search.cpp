@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::int64_t kTile = OSSICLE_SEARCH_TILE;
 constexpr std::int64_t kSmall = 1 << 15;  // bytes of a layer that is asked for ahead: more would not stay near
-constexpr int kAsk = 12;  // lines asked for at a time: of 8, 12, 16 and 24 the best, and all others while rows come
+constexpr int kAsk = 16;  // lines asked for at a time: of 8, 12, 16 and 24 the best, and all others while rows come
 constexpr std::int64_t kMany = 4096;  // codes looked through before rows are read
 constexpr float kUnit = 5.9604645e-8f;  // 2^-24
 constexpr float kFine = 1.0f / 254.0f;  // of a byte's step: half of one is 127 of these
