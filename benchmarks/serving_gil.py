@@ -11,7 +11,8 @@ a thread that asks for it would get it after the server's switch interval at the
 
 ``maxima``: each load runs three times, with a new engine; these are the three longest holds, and
 ``middle_max`` the middle one of them. What the engine does it does every time; what happens to the
-machine once in a while does not come back in the same load.
+machine once in a while does not come back in the same load. All other figures of a load are those
+of the run with its longest hold.
 
 ``waited``: what a thread that asks for the lock all the time waits for it: a hold, or the switch
 interval if that is shorter, and what the scheduler needs to wake it (see

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #endif
 
+#include "isas.hpp"
 #include "table.hpp"
 
 namespace ossicle {
@@ -20,18 +21,7 @@ namespace ossicle {
   namespace isa_##isa {      \
   extern const Table functions; \
   }
-OSSICLE_DECLARE(base)
-#ifdef OSSICLE_HAS_avx2
-OSSICLE_DECLARE(avx2)
-OSSICLE_DECLARE(avx512)
-OSSICLE_DECLARE(avx512bf16)
-#endif
-#ifdef OSSICLE_HAS_amx
-OSSICLE_DECLARE(amx)
-#endif
-#ifdef OSSICLE_HAS_neondot
-OSSICLE_DECLARE(neondot)
-#endif
+OSSICLE_EACH_ISA(OSSICLE_DECLARE)
 
 namespace {
 

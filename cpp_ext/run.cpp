@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "isas.hpp"
 #include "native.hpp"
 #include "table.hpp"
 
@@ -13,35 +14,14 @@ namespace ossicle {
   namespace isa_##isa {      \
   extern const native::StepTable step_functions; \
   }
-OSSICLE_DECLARE(base)
-#ifdef OSSICLE_HAS_avx2
-OSSICLE_DECLARE(avx2)
-OSSICLE_DECLARE(avx512)
-OSSICLE_DECLARE(avx512bf16)
-#endif
-#ifdef OSSICLE_HAS_amx
-OSSICLE_DECLARE(amx)
-#endif
-#ifdef OSSICLE_HAS_neondot
-OSSICLE_DECLARE(neondot)
-#endif
+OSSICLE_EACH_ISA(OSSICLE_DECLARE)
 }  // namespace ossicle
 
 namespace ossicle::native {
 
 const StepTable& step_table() {
-  static const StepTable* const known[] = {
-      &isa_base::step_functions,
-#ifdef OSSICLE_HAS_avx2
-      &isa_avx2::step_functions, &isa_avx512::step_functions, &isa_avx512bf16::step_functions,
-#endif
-#ifdef OSSICLE_HAS_amx
-      &isa_amx::step_functions,
-#endif
-#ifdef OSSICLE_HAS_neondot
-      &isa_neondot::step_functions,
-#endif
-  };
+#define OSSICLE_STEPS(isa) &isa_##isa::step_functions,
+  static const StepTable* const known[] = {OSSICLE_EACH_ISA(OSSICLE_STEPS)};
   const char* name = table().name;
   for (const StepTable* t : known)
     if (!std::strcmp(t->name, name)) return *t;

@@ -77,9 +77,7 @@ def test_bytes_of_the_rows(scale: float) -> None:
 
 def test_two_bytes_of_the_second_parts() -> None:
     """A book of sums whose first parts are nothing, and second parts off in their second byte."""
-    step = (
-        0.49 / 127**2
-    )  # of the second byte: the middle element leaves 0.49 of a step of the first
+    step = 0.49 / 127**2  # of the second byte: the middle element leaves 0.49 of the first's
     for part, whole, reach in itertools.product((0.45, 0.47), (1, 5), (1.0, 5.0)):
         up, down, rest = (whole + 1 - part) * step, (whole + part) * step, 0.49 / 127
         other = np.sqrt((1 + rest**2 + down**2 + 2 * reach * (up - down)) / (1 + rest**2 + up**2))
