@@ -31,6 +31,9 @@ KINDS: Final = {"clip": 0.08, "two": 0.28, "crowd": 0.2, "alarm": 0.18, "calm": 
 WARNINGS: Final = {"car_horn": 3.0, "siren": 3.0, "smoke_alarm": 1.5, "appliance_beep": 2.0}
 """How much oftener these are heard over a household than other warning sounds."""
 
+TWICE: Final = 0.2  # how often a sound of the environment comes with another of its label
+DRIFT: Final = 150  # frames from one level of a sound to the next
+
 CALM: Final = {"music": 0.45, UNKNOWN: 0.35, "speech": 0.1, "both": 0.1}
 
 
@@ -122,8 +125,10 @@ def mixed(rng: Rng, bank: Bank, wanted: list[tuple[str, float]], kind: str) -> B
     for label, snr_db in wanted:
         number = bank.draw(rng, label)
         item = bank.items[label][number]
-        if label not in ALARMS and rng.random() < 0.3:
-            item = stretched(item, float(rng.uniform(0.8, 1.25)))
+        if label in ENVIRONMENT and rng.random() < TWICE:
+            item = doubled(rng, item, bank.items[label][bank.draw(rng, label)])
+        if label not in ALARMS and rng.random() < 0.5:
+            item = stretched(item, float(np.exp(rng.uniform(-0.35, 0.35))))
         if label in bank.doubt:
             made_of.append((label, number))
         at, skip = _place(rng, item, kind, label)
@@ -162,19 +167,41 @@ def stretched(item: Item, factor: float) -> Item:
     return replace(item, mel=item.mel[at], bursts=tuple((a, b) for a, b in spans if b > a))
 
 
+def doubled(rng: Rng, item: Item, other: Item) -> Item:
+    """``item`` with ``other`` of the same label on top of it from a random frame on."""
+    size = len(item.mel)
+    at = int(rng.integers(0, size))
+    part = _linear(other.mel[: size - at])
+    gain = item.rms / other.rms * 10 ** (float(rng.uniform(-8, 4)) / 20)
+    both = np.square(_linear(item.mel))
+    both[at : at + len(part)] += np.square(np.float32(gain) * part)
+    mel = np.log(np.sqrt(both) + np.float32(FLOOR)).astype(np.float16)
+    late = [(a + at, min(b + at, size)) for a, b in other.bursts if a + at < size]
+    return replace(item, mel=mel, bursts=tuple(bridge([*item.bursts, *late], 0)))
+
+
+def _linear(mel: NDArray[np.float16]) -> Floats:
+    """Magnitudes of log-mel [T, 64]."""
+    out: Floats = np.exp(mel.astype(np.float32)) - np.float32(FLOOR)
+    return np.maximum(out, 0, out=out)
+
+
 def _power(rng: Rng, item: Item, frames: int, at: int, skip: int = 0) -> Floats:
     """``item`` [frames, 64] from frame ``at`` on, through a microphone of its own."""
     out = np.zeros((frames, MELS), np.float32)
     size = min(len(item.mel) - skip, frames - at)
-    part = np.exp(item.mel[skip : skip + size].astype(np.float32))
-    part -= np.float32(FLOOR)
-    np.maximum(part, 0, out=part)
+    part = _linear(item.mel[skip : skip + size])
     curve = np.zeros(MELS)
-    if rng.random() < 0.6:
-        curve += np.interp(np.linspace(0, 5, MELS), np.arange(6), rng.uniform(-7, 7, 6))
+    if rng.random() < 0.7:
+        curve += np.interp(np.linspace(0, 5, MELS), np.arange(6), rng.uniform(-8, 8, 6))
     part *= (10 ** (curve / 20)).astype(np.float32)
-    if item.label != BED and rng.random() < 0.3:
-        part = _moved(part, int(rng.integers(-2, 3)))
+    if item.label != BED and rng.random() < 0.45:
+        most = 2 if item.label in ALARMS else 3
+        part = _moved(part, int(rng.integers(-most, most + 1)))
+    if item.label not in ALARMS and rng.random() < 0.35:
+        knots = np.arange(0, size + DRIFT, DRIFT)
+        drift = np.interp(np.arange(size), knots, rng.uniform(-5, 5, len(knots)))
+        part *= (10 ** (drift / 20)).astype(np.float32)[:, None]
     np.square(part, out=out[at : at + size])
     return out
 

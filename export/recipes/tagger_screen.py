@@ -55,10 +55,24 @@ LIKE: Final = {
 SECOND: Final = 15_600  # samples that YAMNet hears at once
 
 
-def heard(interpreter: Any, path: Path) -> NDArray[np.float32]:
-    """The highest score [521] that each of the teacher's classes reaches in ``path``."""
-    x, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    mono = x.mean(axis=1)
+def open_teacher(path: Path) -> Any:
+    """The interpreter of ``path``, which hears :data:`SECOND` samples at once."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [SECOND])
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def read_names(path: Path) -> list[str]:
+    """The teacher's classes in their order."""
+    with path.open(newline="") as file:
+        return [row["display_name"] for row in csv.DictReader(file)]
+
+
+def heard(interpreter: Any, mono: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The highest score [521] that each of the teacher's classes reaches in ``mono`` [T]."""
     entry = interpreter.get_input_details()[0]["index"]
     exit_ = interpreter.get_output_details()[0]["index"]
     best = np.zeros(521, np.float32)
@@ -86,8 +100,6 @@ def labels_like(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the names of the files to leave out, one a line."""
-    from ai_edge_litert.interpreter import Interpreter
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--teacher", type=Path, required=True)
@@ -95,14 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threshold", type=float, default=0.25)
     parser.add_argument("--by-label", type=float, metavar="THRESHOLD", help="say which labels")
     asked = parser.parse_args(arguments)
-    with asked.names.open(newline="") as file:
-        names = [row["display_name"] for row in csv.DictReader(file)]
+    names = read_names(asked.names)
     columns = [i for i, name in enumerate(names) if MEANT.search(name)]
-    interpreter = Interpreter(model_path=str(asked.teacher), num_threads=1)
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], [SECOND])
-    interpreter.allocate_tensors()
+    interpreter = open_teacher(asked.teacher)
     for path in sorted(asked.folder.rglob("*.flac")):
-        best = heard(interpreter, path)
+        x, _ = soundfile.read(path, dtype="float32", always_2d=True)
+        best = heard(interpreter, x.mean(axis=1))
         if best[columns].max() < asked.threshold:
             continue
         like = labels_like(best, names, asked.by_label) if asked.by_label else ()

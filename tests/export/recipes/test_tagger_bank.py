@@ -190,3 +190,18 @@ def test_tuning_scenes_come_back_from_disk(tmp_path: Path) -> None:
     assert len(back.mixed) == 2
     np.testing.assert_array_equal(back.alarms["siren"][0], drawn.alarms["siren"][0])
     assert {k: len(v) for k, v in back.calm.items()} == {k: len(v) for k, v in drawn.calm.items()}
+
+
+def test_two_of_a_kind_sound_wherever_either_does() -> None:
+    item = small_bank().items["dog_bark"][0]
+    size = len(item.mel)
+    quiet = replace(item, bursts=((0, 3),))
+    both = blending.doubled(np.random.default_rng(2), quiet, replace(item, bursts=((0, 5),)))
+    assert both.mel.shape == item.mel.shape
+    assert both.bursts[0] == (0, 3)
+    start = both.bursts[-1][0]
+    assert both.bursts[-1] == (start, min(start + 5, size))
+    np.testing.assert_allclose(both.mel[:start], item.mel[:start], rtol=2e-3, atol=2e-3)
+    # powers add: nowhere less than alone, and more where the other sounds
+    assert float(np.min(both.mel.astype(np.float32) - item.mel.astype(np.float32))) > -0.02
+    assert float(np.max(both.mel[start:].astype(np.float32) - item.mel[start:])) > 0.05
