@@ -183,7 +183,7 @@ def gather(
         if label == ODD and (maybe := screened.get(path.name)):
             label = f"{ODD}:{maybe}"
         if path.exists() and not (label == ODD and path.name in screened):
-            out += recordings(rng, lib, label, path, 6 if label == "music" else 1)
+            out += recordings(rng, lib, label, path, 6 if label == "music" else 3)
     return out
 
 

@@ -237,7 +237,7 @@ def rules_for(label: str) -> Iterator[Rule]:
     """All rules that are tried for ``label``."""
     pause = round(1000 * BRIDGE_S.get(label, 0.5) / FRAME_MS)
     ons = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.985, 0.995)
-    holds = (1, 2, 3) if label in ALERTS else (1, 3, 6, 10)
+    holds = (1, 2, 3, 5) if label in ALERTS else (1, 3, 6, 10)
     more = (0, 15, 40) if label in LONG else (0, 12)
     for on, low, hold, extra in itertools.product(ons, (0.3, 0.5, 0.75), holds, more):
         yield Rule(on, on * low, hold, pause + extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from streamtoys import ServerProcess
 from typer.testing import CliRunner
 
 from ossicle.streaming.cli.app import app
+
+COMPILED = importlib.util.find_spec("ossicle._core") is not None
+PARITY = 0.0 if COMPILED else 1e-4
+"""Bits from our own step executor; ONNX Runtime's depend on how many channels step together, and
+there it is what the graphs of both bundles say of themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +59,14 @@ def test_here_and_there_alike(asked: list[str], there: list[str], stereo: Path) 
         places = [part for out in outs for part in ("-o", str(out))]
         command, *options = asked
         said.append(json.loads(told(command, str(stereo), *places, *options, "--json", *more)))
-        files.append([out.read_bytes() for out in outs])
+        files.append([sf.read(out, dtype="float32") for out in outs])
     assert said[0] == said[1]
     assert set(said[0]) == {"model", "tracks", "seconds", "rate_hz", "channels", "level_db"}
     assert said[0]["channels"] == 2
     assert len(said[0]["level_db"]) == count
-    assert files[0] == files[1]
+    for (here, rate), (far, same) in zip(*files, strict=True):
+        assert rate == same == 16_000
+        np.testing.assert_allclose(here, far, rtol=0, atol=PARITY)
 
 
 def test_people_are_told_how_much_of_the_input_is_left(stereo: Path) -> None:
