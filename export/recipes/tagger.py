@@ -12,6 +12,7 @@ r"""The sound tagger from start to end: render, imitate, train, calibrate, expor
     $step.tagger_bank --out work/bank --name synth --only composed invented
     $step.tagger_screen MORE/train/unknown --teacher ... --names ... --by-label 0.08 > work/odd.tsv
     $step.tagger_bank --out work/bank --name real --more MORE/train --screened work/odd.tsv
+    $step.tagger_named --out work/bank --named NAMED --teacher ... --names ...
     $step.tagger_refine --bank work/bank --shards work/train --val work/val --teacher ... \
         --view 0.3 --start work/run/pupils.pt --minutes 90 --out work/run2
     $step.tagger_tune --more MORE/val --out work/tune.npz
@@ -19,9 +20,10 @@ r"""The sound tagger from start to end: render, imitate, train, calibrate, expor
     $step.tagger --pupils work/run2/pupils.pt --rules work/rules.json
     $step.tagger_tiny --bundle runtime/bundles/sounds-16k-tiny --out work/tiny8
 
-``MORE`` is a folder of ``music``, ``speech`` and ``unknown`` recordings, if there is one. The last
-step but one, in this file, writes the two bundles ``sounds-16k`` and ``sounds-16k-tiny``. The
-teacher is heard, never copied: no layer starts from or keeps its numbers.
+``MORE`` is a folder of ``music``, ``speech`` and ``unknown`` recordings, and ``NAMED`` one with a
+folder of recordings for each label, if there are such. The last step but one, in this file, writes
+the two bundles ``sounds-16k`` and ``sounds-16k-tiny``. The teacher is heard, never copied: no layer
+starts from or keeps its numbers.
 """
 
 from __future__ import annotations

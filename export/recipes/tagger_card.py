@@ -63,10 +63,11 @@ Classes: {labels}.
 """
 
 
-_MORE = """- Further music, speech and sounds without a name: {count:,} recordings out of {places}
-  public repositories under free licences, which `CREDITS.tsv` names. Some are CC BY-SA or GPL;
-  nothing of a recording is in the bundle, and whoever reads those licences more strictly can
-  train without them.
+_MORE = """- Further music and speech, sounds of the classes and sounds without a name: {count:,}
+  recordings out of {places} public repositories under free licences, which `CREDITS.tsv` names.
+  Some are CC BY-SA, GPL or (baby cries) ODbL; of some apps only the repository's own licence is
+  known. Nothing of a recording is in the bundle, and whoever reads those licences more strictly
+  can train without them.
 """
 
 
@@ -113,7 +114,9 @@ def card(
         folds=story["folds"],
         measured=story["measured"] + ("\n\n" + table(report) if report else ""),
         limits=story["limits"],
-        more=_MORE.format(count=sum(n for _, _, n in more), places=len(more)) if more else "",
+        more=_MORE.format(count=sum(n for _, _, n in more), places=len({r for r, _, _ in more}))
+        if more
+        else "",
     )
 
 

@@ -115,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lib = load_library(asked.data, asked.folds)
     held = load_library(asked.data, asked.val_folds)
     probes = {
-        label: [probe_of(heard_alike(s.samples)) for s in held.clips[label]] for label in ENVIRONMENT
+        label: [probe_of(heard_alike(s.samples)) for s in held.clips[label]]
+        for label in ENVIRONMENT
     }
     teacher, names = open_teacher(asked.teacher), read_names(asked.names)
     for label in LABELS:
