@@ -35,6 +35,7 @@ check: $(VENV)/.test  ## ruff, mypy --strict, stubs up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=src $(BIN)/mypy -p ossicle
+	MYPYPATH=src $(BIN)/mypy benchmarks
 	$(BIN)/python -m ossicle.streaming.proto.generate --check
 
 bench: $(VENV)/.test  ## rerun the benchmarks of this machine (half an hour)

@@ -101,7 +101,7 @@ def latents(books: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 64 vectors that the books describe but for a tenth of noise."""
     rng = np.random.default_rng(0)
     codes = rng.integers(0, books.shape[1], (64, len(books)))
-    rows = books[np.arange(len(books)), codes].sum(1).astype(np.float32)
+    rows: NDArray[np.float32] = books[np.arange(len(books)), codes].sum(1).astype(np.float32)
     rows += 0.1 * rows.std() * rng.standard_normal(rows.shape).astype(np.float32)
     return rows
 
@@ -175,7 +175,7 @@ def state_kb(model: Model) -> dict[str, float]:
     hop, form = model.manifest.hop, AudioFormat(model.manifest.sample_rate_hz)
     sender = InlineRun(EncodeTask(model.bundle), model)
     receiver = InlineRun(DecodeTask(model.bundle, delay=2), model)
-    noise = np.random.default_rng(0).standard_normal((1, 100 * hop)).astype(np.float32) / 10
+    noise = (np.random.default_rng(0).standard_normal((1, 100 * hop)) / 10).astype(np.float32)
     for event in sender.feed(Chunk(noise, 0, form)):
         if isinstance(event, PacketEvent):
             receiver.feed(event.packet)

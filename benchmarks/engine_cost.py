@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class Feed:
     It answers every hop with one event, so that its ledger and its delivery count as well.
     """
 
-    kind, update = "bench", None
+    kind = "bench"
 
     def __init__(self, model: Model, program: str, inputs: dict[str, Any], chunk: Chunk) -> None:
         self.model, self.program, self.inputs = model.name, program, inputs
@@ -55,6 +55,10 @@ class Feed:
     def end(self, state: None) -> list[Event]:
         """Nothing is left."""
         return []
+
+    def update(self, state: None, control: Mapping[str, Any]) -> list[Event]:
+        """Nothing can be asked of it."""
+        raise TypeError("this task takes no controls")
 
 
 class Trial:
@@ -115,7 +119,9 @@ def engine_over_model(
         trial.bare()
         trial.tick(range(STREAMS))
     trial.check()
-    bare, through, ragged = [], [], []
+    bare: list[float] = []
+    through: list[float] = []
+    ragged: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(bare) < 30:
         bare.append(trial.bare())

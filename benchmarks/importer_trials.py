@@ -156,7 +156,8 @@ def encodec(hops: int, streams: int, backends: Sequence[str]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    theirs = transformers.EncodecModel(transformers.EncodecConfig()).eval()
+    theirs: Any = transformers.EncodecModel(transformers.EncodecConfig())
+    theirs.eval()
     with tempfile.TemporaryDirectory() as scratch:
         theirs.save_pretrained(Path(scratch) / "checkpoint")
         bundle = import_model("encodec", Path(scratch) / "checkpoint", Path(scratch) / "bundle")

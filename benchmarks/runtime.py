@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from benchmarks.machine import one_thread, save, times_us
@@ -61,6 +62,10 @@ def plumbing() -> dict[str, Any]:
     return {"us_per_hop": times_us(hop, 20_000), "bar_us": 10}
 
 
+def _exported(model: Model, state: Any) -> bytes:
+    return dump(model.export_row(state, 0))
+
+
 def snapshots_and_memory(name: str) -> dict[str, Any]:
     """What one stream remembers, and how long it takes to export and to read back."""
     model = Model.load(name)
@@ -74,8 +79,8 @@ def snapshots_and_memory(name: str) -> dict[str, Any]:
         found[program] = {
             "memory_bytes": model.memory_bytes(program),
             "snapshot_bytes": len(data),
-            "export_us": times_us(lambda s=state: dump(model.export_row(s, 0)), 200),
-            "import_us": times_us(lambda d=data: load(d), 200),
+            "export_us": times_us(partial(_exported, model, state), 200),
+            "import_us": times_us(partial(load, data), 200),
         }
     return {**found, "bar_us": 1000}
 

@@ -99,8 +99,8 @@ def enhancement(models: dict[str, Model], data: Path, count: int, slow: bool) ->
             row["stoi"] = round(float(np.mean(stoi_of(target, out))), 3)
         if slow and score is not None:
             marks = np.mean([score(x) for x in out], axis=0)
-            row["dnsmos"] = dict(zip(("sig", "bak", "ovr"), np.round(marks, 2).tolist(),
-                                     strict=True))  # fmt: skip
+            sig, bak, ovr = (round(float(mark), 2) for mark in marks)
+            row["dnsmos"] = {"sig": sig, "bak": bak, "ovr": ovr}
         table[name] = row
     return table
 

@@ -130,14 +130,15 @@ def watched(engine: Engine) -> Iterator[Watch]:
     engine._bell = Bell(engine._bell, watch)  # type: ignore[assignment]
     engine._rounds.rest = watch.free(time.sleep)
     transforms = np.fft.rfft, np.fft.irfft
-    np.fft.rfft, np.fft.irfft = map(watch.free, transforms)
-    hashes = snapshot.hashlib
-    snapshot.hashlib = SimpleNamespace(blake2b=watch.free(hashes.blake2b))  # type: ignore[assignment]
+    np.fft.rfft, np.fft.irfft = watch.free(np.fft.rfft), watch.free(np.fft.irfft)
+    reader: Any = snapshot
+    hashes = reader.hashlib
+    reader.hashlib = SimpleNamespace(blake2b=watch.free(hashes.blake2b))
     try:
         yield watch
     finally:
         np.fft.rfft, np.fft.irfft = transforms
-        snapshot.hashlib = hashes
+        reader.hashlib = hashes
 
 
 def _mark(model: Model, watch: Watch) -> None:
