@@ -23,19 +23,9 @@ from numpy.typing import NDArray
 
 from ossicle.export.models.tagger import STEP_FRAMES
 from ossicle.export.recipes.tagger_data import BRIDGE_S
+from ossicle.export.recipes.tagger_hysteresis import FRAME_MS, Rule, Scores, events_of
 from ossicle.export.recipes.tagger_pupils import Pupils
-from ossicle.export.recipes.tagger_rules import (
-    FRAME_MS,
-    SLOT,
-    Heard,
-    Prices,
-    Rule,
-    Scores,
-    Tally,
-    best_rule,
-    events_of,
-    summary,
-)
+from ossicle.export.recipes.tagger_rules import SLOT, Heard, Prices, Tally, best_rule, summary
 from ossicle.export.recipes.tagger_scenes import FRAME
 from ossicle.export.recipes.tagger_step import features
 from ossicle.export.recipes.tagger_tune import Mel, Tuning, load

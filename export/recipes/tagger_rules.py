@@ -12,90 +12,31 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ossicle.export.recipes.tagger_data import BRIDGE_S
+from ossicle.export.recipes.tagger_hysteresis import (
+    FRAME_MS,
+    Found,
+    Rule,
+    Scores,
+    events_of,
+)
 from ossicle.runtime.scene.alarms import ALARMS
 from ossicle.runtime.scene.labels import ALERTS, LABELS
-from ossicle.runtime.scene.sound import RATE_HZ, Interval
+from ossicle.runtime.scene.sound import Interval
 
-Scores = NDArray[np.float32]
-FRAME: Final = 640  # samples
-FRAME_MS: Final = 1000 * FRAME // RATE_HZ
 SECOND: Final = 25  # frames
 SCENE: Final = 10 * SECOND  # frames of a scene of two sounds
 SLOT: Final = 400  # frames from one scene's start to the next one's; silence in between
+ENOUGH: Final = (2.0, 4.0, 8.0, 14.0, 22.0, 34.0)
+"""Evidence that is tried."""
+
 SURE: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)
 LONG: Final = frozenset(
     {"rain", "sea_waves", "helicopter", "chainsaw", "fire_crackling", "music", "siren",
      "clock_tick", "phone_ring", "alarm_clock"}
 )  # fmt: skip
 """Labels whose sounds go on, so that a dip of the score is no end."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Hysteresis of one class, times in frames."""
-
-    on: float
-    off: float
-    min_on: int
-    min_off: int
-    max_rise: int = 5
-    lag: int = 0  # the onset is dated back by this
-    sure: float = 2.0  # a score that is believed at once
-
-    def to_dict(self) -> dict[str, float]:
-        """The same as the manifest spells it, times in milliseconds."""
-        return {
-            "on": round(self.on, 3),
-            "off": round(self.off, 3),
-            "min_on_ms": self.min_on * FRAME_MS,
-            "min_off_ms": self.min_off * FRAME_MS,
-            "max_rise_ms": self.max_rise * FRAME_MS,
-            "lag_ms": self.lag * FRAME_MS,
-            **({"sure": round(self.sure, 4)} if self.sure <= 1 else {}),
-        }
-
-
-@dataclass(frozen=True)
-class Found:
-    """A sound that a rule finds, in frames: its span, and the end of the frame that told."""
-
-    start: int
-    stop: int
-    told: int
-
-
-def events_of(score: Scores, rule: Rule) -> list[Found]:
-    """Sounds that ``rule`` finds in the scores [T] of one class, as the tracker would.
-
-    Runs at or above ``off`` that stay believed for ``min_on`` from where they reach ``on``, the
-    onset at most ``max_rise`` before that, or reach ``sure`` before; what reaches ``on`` again
-    within ``min_off`` joins.
-    """
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], (score >= rule.off).view(np.int8), [0]])))
-    above = np.flatnonzero(score >= rule.on)
-    first = np.searchsorted(above, edges[::2])
-    certain = np.flatnonzero(score >= rule.sure)
-    at_once = np.searchsorted(certain, edges[::2])
-    out: list[Found] = []
-    hold = max(1, rule.min_on)
-    for a, b, i, j in zip(*(x.tolist() for x in (edges[::2], edges[1::2], first, at_once)),
-                          strict=True):  # fmt: skip
-        if i >= len(above) or above[i] >= b:
-            continue
-        reached = int(above[i])
-        start = max(a, reached - rule.max_rise)
-        if out and start - out[-1].stop < rule.min_off:
-            out[-1] = Found(out[-1].start, b, out[-1].told)
-            continue
-        told = reached + hold
-        if j < len(certain) and certain[j] < min(b, told):
-            told = int(certain[j]) + 1
-        if told <= b:
-            out.append(Found(start, b, told))
-    return [Found(max(0, e.start - rule.lag), e.stop, e.told) for e in out]
 
 
 @dataclass(frozen=True)
@@ -234,13 +175,30 @@ def worth(label: str, t: Tally, prices: Prices) -> float:
 
 
 def rules_for(label: str) -> Iterator[Rule]:
-    """All rules that are tried for ``label``."""
+    """All rules that are tried for ``label``: those that wait, and those that weigh."""
     pause = round(1000 * BRIDGE_S.get(label, 0.5) / FRAME_MS)
+    more = (0, 15, 40) if label in LONG else (0, 12)
     ons = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.985, 0.995)
     holds = (1, 2, 3, 5) if label in ALERTS else (1, 3, 6, 10)
-    more = (0, 15, 40) if label in LONG else (0, 12)
     for on, low, hold, extra in itertools.product(ons, (0.3, 0.5, 0.75), holds, more):
         yield Rule(on, on * low, hold, pause + extra)
+    bars = (0.3, 0.5, 0.7, 0.85, 0.93, 0.97, 0.985)
+    for on, low, enough, extra in itertools.product(bars, (0.3, 0.5, 0.75, 1), ENOUGH, more):
+        yield Rule(on, on * low, 1, pause + extra, enough=enough)
+
+
+def like(rule: Rule) -> Iterator[Rule]:
+    """``rule`` and others of its kind: with a score that is sure, or with less from one frame."""
+    yield rule
+    if rule.enough:
+        for on, enough, most in itertools.product(
+            (0.3, 0.5, 0.7, 0.85, 0.93), (1.0, 2.0, 4.0, 6.0, 10.0, 16.0, 24.0), (1.0, 2.0, 4.0)
+        ):
+            yield replace(rule, on=on, off=on * rule.off / rule.on, enough=enough, most=most)
+    elif rule.min_on > 1:
+        for sure in SURE:
+            if sure > rule.on:
+                yield replace(rule, sure=sure)
 
 
 def best_rule(
@@ -259,10 +217,10 @@ def best_rule(
                 tallies[rule] = tally(heard, label, rule)
         return max(tried, key=lambda r: worth(label, tallies[r], prices))
 
-    rule = best(rules_for(label))
-    if rule.min_on > 1:
-        rule = best(replace(rule, sure=sure) for sure in (2.0, *SURE) if sure > rule.on)
-    dates = itertools.product((2, 5, 9), (0, 2, 4))
+    first = list(rules_for(label))
+    kinds = [[r for r in first if bool(r.enough) is weighs] for weighs in (False, True)]
+    rule = best(best(like(best(iter(kind)))) for kind in kinds)
+    dates = itertools.product((0, 2, 5, 9), (0, 2, 4))
     rule = best(replace(rule, max_rise=rise, lag=lag) for rise, lag in dates)
     return rule, tallies[rule]
 

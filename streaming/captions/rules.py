@@ -2,8 +2,8 @@
 
 In ``extra``, besides its ``labels``:
 
-- ``thresholds``: by label, ``{"on", "off", "min_on_ms", "min_off_ms", "max_rise_ms",
-  "lag_ms", "sure"}`` of :class:`~ossicle.streaming.captions.tracker.ClassRule`, each
+- ``thresholds``: by label, ``{"on", "off", "min_on_ms", "min_off_ms", "max_rise_ms", "lag_ms",
+  "sure", "enough", "most"}`` of :class:`~ossicle.streaming.captions.tracker.ClassRule`, each
   optional, or ``[on, off]``, or one number; the entry ``"*"`` holds for labels not named;
 - ``score_delay``: samples by which a score trails the sound it is about, where that differs from
   the manifest's output delay.
@@ -27,11 +27,11 @@ from ossicle.streaming.captions.tracker import ClassRule
 
 DEFAULT_RULE = {
     "on": 0.5, "off": 0.25, "min_on_ms": 80, "min_off_ms": 240, "max_rise_ms": 240, "lag_ms": 0,
-    "sure": 2,
+    "sure": 2, "enough": 0, "most": 20,
 }  # fmt: skip
 AUDIOSET_RULE = {
     "on": 0.35, "off": 0.15, "min_on_ms": 0, "min_off_ms": 960, "max_rise_ms": 480, "lag_ms": 0,
-    "sure": 2,
+    "sure": 2, "enough": 0, "most": 20,
 }  # fmt: skip
 AUDIOSET_CLASSES = 400  # a tagger of more classes is taken for one of AudioSet's
 
@@ -125,4 +125,5 @@ def rule_of(manifest: Manifest, group: Group, min_score: float) -> ClassRule:
     on = max(float(values["on"]), min_score)
     return ClassRule(group.name, on, min(float(values["off"]), on), samples("min_on_ms"),
                      samples("min_off_ms"), samples("max_rise_ms"), samples("lag_ms"),
-                     max(float(values["sure"]), on))  # fmt: skip
+                     max(float(values["sure"]), on), float(values["enough"]),
+                     float(values["most"]))  # fmt: skip

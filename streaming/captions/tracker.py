@@ -1,10 +1,15 @@
 """Sounds with true beginnings and ends, from frame scores: thresholds with hysteresis.
 
-A sound is the union of runs of frames at or above ``off`` that reach ``on`` for at least
-``min_on`` samples, or ``sure`` once, joined where the pauses are shorter than ``min_off``. Its
-onset is the start of the frame where the score began to rise (less ``lag``), not of the one where
-it was believed; its offset the end of the last frame that held. All times are sample indices of
-the capture clock, so nothing depends on how the audio was cut, and nothing drifts.
+A sound is the union of runs of frames at or above ``off`` that reach ``on`` and are believed,
+joined where the pauses are shorter than ``min_off``. A run is believed ``min_on`` samples after it
+reached ``on`` and once its evidence is ``enough``, or else at ``sure``. Evidence is the sum of the
+frames' log-odds over those of ``on``, never below zero: the cumulative sum of E. S. Page
+("Continuous inspection schemes", Biometrika 1954), which notices a change the soonest for a given
+rate of false ones; a clear sound is believed at once, a faint one later.
+
+A sound's onset is the start of the frame where the score began to rise (less ``lag``), not of the
+one where it was believed; its offset the end of the last frame that held. All times are sample
+indices of the capture clock, so nothing depends on how the audio was cut, and nothing drifts.
 """
 
 from __future__ import annotations
@@ -34,7 +39,9 @@ class ClassRule:
     min_off: int = 0  # a pause shorter than this joins, a longer one splits
     max_rise: int = 0  # the onset lies at most this long before `on` was reached
     lag: int = 0  # the score rises this long after its sound: the onset is dated back
-    sure: float = math.inf  # a score that is believed at once, whatever `min_on`
+    sure: float = math.inf  # a score that is believed at once, whatever the rest
+    enough: float = 0.0  # log-odds over those of `on` that a run must gather; 0: none
+    most: float = 20.0  # what one frame can add to that
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.off <= self.on:
@@ -46,6 +53,11 @@ class ClassRule:
             raise CaptionError(f"class {self.name}: a negative duration")
         if not self.sure >= self.on:
             raise CaptionError(f"class {self.name}: sure at {self.sure}, on from {self.on} already")
+        if not (self.enough >= 0 and self.most > 0):
+            raise CaptionError(
+                f"class {self.name}: evidence of {self.enough} with at most {self.most} a frame; "
+                "enough >= 0 and most > 0 expected"
+            )
 
 
 @snapshot.record("captions.Sound")
@@ -80,6 +92,7 @@ class ClassTrack:
     fall: int = NEVER  # end of the last frame that held, while in a pause
     peak: float = 0.0
     sound: Sound | None = None
+    evidence: float = 0.0  # of the run, where its rule asks for any
 
 
 @snapshot.record("captions.TrackerState")
@@ -93,6 +106,16 @@ class TrackerState:
     bad_scores: int = 0  # NaN or Inf, taken as silence
     live: list[int] = field(default_factory=list)  # classes that rise or sound
     first: int = NEVER  # first frame since the start or a gap; no sound is dated before it
+
+
+def log_odds(score: float) -> float:
+    """Of a score in 0..1, which is taken for at least and at most a millionth from its ends.
+
+    >>> round(log_odds(0.75), 3), round(log_odds(1.0), 1)
+    (1.099, 13.8)
+    """
+    held = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(held / (1 - held))
 
 
 class Tracker:
@@ -112,6 +135,7 @@ class Tracker:
         self._on = np.array([r.on for r in rules], np.float32)
         self._off = np.array([r.off for r in rules], np.float32)
         self._sure = np.array([r.sure for r in rules], np.float32)
+        self._bars = [log_odds(r.on) for r in rules]
 
     def open(self) -> TrackerState:
         """Return the memory of a new stream."""
@@ -149,6 +173,7 @@ class Tracker:
         state.first = NEVER
         for track in state.tracks:
             track.rise = track.reached = NEVER
+            track.evidence = 0.0
             if track.sound is not None and track.fall == NEVER:
                 track.fall = track.sound.heard
 
@@ -172,6 +197,11 @@ class Tracker:
         track.peak = max(track.peak, score)
         if on and track.reached == NEVER:
             track.reached = start
+        if rule.enough > 0:
+            more = min(rule.most, log_odds(score) - self._bars[index])
+            track.evidence = max(0.0, track.evidence + more)
+            if track.evidence == 0.0:
+                track.reached = NEVER
         sound = track.sound
         if sound is not None and track.fall != NEVER:  # in a pause
             if track.reached == NEVER:  # a rise too weak to join; the pause goes on
@@ -183,7 +213,11 @@ class Tracker:
             track.fall = NEVER
         if sound is not None:
             sound.heard, sound.peak = stop, max(sound.peak, track.peak)
-        elif sure or (track.reached != NEVER and stop - track.reached >= rule.min_on):
+        elif sure or (
+            track.reached != NEVER
+            and stop - track.reached >= rule.min_on
+            and track.evidence >= rule.enough
+        ):
             state.sounds += 1
             rise = max(track.rise, track.reached - rule.max_rise)
             onset = max(rise - rule.lag, state.first)
@@ -192,6 +226,7 @@ class Tracker:
 
     def _fall(self, rule: ClassRule, track: ClassTrack, stop: int, edges: list[Edge]) -> None:
         track.rise = track.reached = NEVER
+        track.evidence = 0.0
         if track.sound is None:
             return
         if track.fall == NEVER:

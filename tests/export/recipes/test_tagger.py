@@ -15,14 +15,14 @@ from ossicle.export.recipes import tagger_data as data  # noqa: E402
 from ossicle.export.recipes import tagger_pupils as training  # noqa: E402
 from ossicle.export.recipes import tagger_scenes as scenes  # noqa: E402
 from ossicle.export.recipes import tagger_step as step  # noqa: E402
+from ossicle.export.recipes.tagger_hysteresis import Rule, events_of  # noqa: E402
 from ossicle.export.recipes.tagger_refine import Course  # noqa: E402
 from ossicle.export.recipes.tagger_rules import (  # noqa: E402
     SLOT,
     Heard,
     Prices,
-    Rule,
     best_rule,
-    events_of,
+    rules_for,
     summary,
     tally,
 )
@@ -312,18 +312,20 @@ def test_early_frames_count_most_and_the_first_ones_little() -> None:
 scores = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), min_size=1, max_size=60)
 
 
-@settings(max_examples=200)
+@settings(max_examples=300, deadline=None)
 @given(
     scores, st.integers(0, 3), st.integers(1, 6), st.integers(0, 4), st.integers(0, 3),
-    st.sampled_from([0.6, 0.9, 2.0]),
+    st.sampled_from([0.6, 0.9, 2.0]), st.sampled_from([0.0, 0.7, 2.1, 5.0]),
+    st.sampled_from([0.3, 1.0, 20.0]),
 )  # fmt: skip
 def test_calibration_hears_what_the_tracker_hears(
-    values: list[float], hold: int, pause: int, rise: int, lag: int, sure: float
-) -> None:
-    rule = Rule(0.5, 0.3, hold, pause, rise, lag, sure)
+    values: list[float], hold: int, pause: int, rise: int, lag: int, sure: float, enough: float,
+    most: float,
+) -> None:  # fmt: skip
+    rule = Rule(0.5, 0.3, hold, pause, rise, lag, sure, enough, most)
     found = [(e.start, e.stop) for e in events_of(np.float32(values), rule)]
     times = (t * 640 for t in (hold, pause, rise, lag))
-    tracker = Tracker([ClassRule("x", 0.5, 0.3, *times, sure=sure)])
+    tracker = Tracker([ClassRule("x", 0.5, 0.3, *times, sure=sure, enough=enough, most=most)])
     state, edges = tracker.open(), []
     for i, value in enumerate(values):
         edges += tracker.step(state, np.float32([value]), i * 640, i * 640 + 640)
@@ -332,6 +334,16 @@ def test_calibration_hears_what_the_tracker_hears(
     heard = [(e.sound.onset // 640, (e.sound.offset or 0) // 640) for e in edges if e.ended]
     assert found == heard
     assert [e.told for e in events_of(np.float32(values), rule)] == told
+
+
+def test_a_manifest_spells_evidence_where_a_rule_asks_for_it() -> None:
+    assert "enough" not in Rule(0.5, 0.3, 1, 12).to_dict()
+    rule = Rule(0.5, 0.3, 1, 12, enough=8.0, most=2.0)
+    assert rule.to_dict() == {
+        "on": 0.5, "off": 0.3, "min_on_ms": 40, "min_off_ms": 480, "max_rise_ms": 200,
+        "lag_ms": 0, "enough": 8.0, "most": 2.0,
+    }  # fmt: skip
+    assert {bool(r.enough) for r in rules_for("rain")} == {False, True}
 
 
 def heard_once(label: str) -> Heard:

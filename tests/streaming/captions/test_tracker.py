@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,12 @@ from ossicle.streaming.captions.tracker import ClassRule, Edge, Tracker
 F = 320
 levels = st.sampled_from([0.0, 0.1, 0.3, 0.45, 0.6, 0.9])
 rules = st.builds(
-    lambda on, off, a, b, c: ClassRule("x", on, min(on, off), a * F, b * F, c * F),
+    lambda on, off, a, b, c, enough, most: ClassRule(
+        "x", on, min(on, off), a * F, b * F, c * F, enough=enough, most=most
+    ),
     st.sampled_from([0.4, 0.5, 0.7]), st.sampled_from([0.2, 0.4]),
     st.integers(0, 4), st.integers(0, 5), st.integers(0, 4),
+    st.sampled_from([0.0, 0.0, 0.9, 2.3, 6.0]), st.sampled_from([0.5, 20.0]),
 )  # fmt: skip
 
 
@@ -30,9 +34,41 @@ def track(tracker: Tracker, scores: list[float], base: int = 0) -> list[Edge]:
     return edges + tracker.end(state)
 
 
+def climbs(rule: ClassRule, scores: list[float], start: int, stop: int) -> list[tuple[int, int]]:
+    """Where a run reached `on`, and where it is believed then; the run's end where it is not.
+
+    Without evidence it reaches `on` once. With it, wherever the sum of what came since some frame
+    was not yet above zero: evidence is the most that any stretch up to now adds up to.
+    """
+    reached = [k for k in range(start, stop) if scores[k] >= np.float32(rule.on)]
+    if not reached:
+        return []
+    held = rule.min_on / F
+    if not rule.enough:
+        first = reached[0]
+        return [(first, min(stop, max(first, first + math.ceil(held) - 1)))]
+    odds = [math.log(s / (1 - s)) - math.log(rule.on / (1 - rule.on)) for s in scores[start:stop]]
+    gains = [min(rule.most, x) for x in odds]
+    out: list[tuple[int, int]] = []
+    k = 0
+    while k < len(gains):
+        if gains[k] <= 0:
+            k += 1
+            continue
+        end, total, told = k, 0.0, stop
+        while end < len(gains) and total + gains[end] > 0:
+            total += gains[end]
+            end += 1
+            if total >= rule.enough and end - k >= held and told == stop:
+                told = start + end - 1
+        out.append((start + k, told))
+        k = end + 1
+    return out
+
+
 def reference(rule: ClassRule, scores: list[float]) -> list[tuple[int, int]]:
     """The definition, looking at the whole of it: runs, their rises, joined over short pauses."""
-    runs: list[tuple[int, int, int]] = []  # rise, reached, end
+    sounds: list[tuple[int, int]] = []
     i = 0
     while i < len(scores):
         if scores[i] < np.float32(rule.off):
@@ -41,16 +77,16 @@ def reference(rule: ClassRule, scores: list[float]) -> list[tuple[int, int]]:
         j = i
         while j < len(scores) and scores[j] >= np.float32(rule.off):
             j += 1
-        on = [k for k in range(i, j) if scores[k] >= np.float32(rule.on)]
-        if on:
-            runs.append((max(i * F, on[0] * F - rule.max_rise), on[0] * F, j * F))
+        for reached, told in climbs(rule, scores, i, j):
+            rise = max(i * F, reached * F - rule.max_rise)
+            if sounds and rise - sounds[-1][1] < rule.min_off:
+                sounds[-1] = (sounds[-1][0], j * F)
+            elif told < j:
+                sounds.append((rise, j * F))
+            else:
+                continue
+            break
         i = j
-    sounds: list[tuple[int, int]] = []
-    for rise, reached, end in runs:
-        if sounds and rise - sounds[-1][1] < rule.min_off:
-            sounds[-1] = (sounds[-1][0], end)
-        elif end - reached >= rule.min_on:
-            sounds.append((rise, end))
     return sounds
 
 
@@ -151,3 +187,31 @@ def test_scores_of_another_tagger_are_refused() -> None:
     tracker = Tracker([ClassRule("x", 0.5, 0.2)])
     with pytest.raises(CaptionError, match=r"shape \(2,\)"):
         tracker.step(tracker.open(), np.zeros(2, np.float32), 0, F)
+
+
+def test_a_faint_sound_is_believed_late_and_a_clear_one_at_once() -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.25, enough=3.0)])
+    told = {
+        score: next(e.seen for e in track(tracker, [0.0, *[score] * 9, 0.0])) // F
+        for score in (0.96, 0.7, 0.6)
+    }
+    assert told == {0.96: 2, 0.7: 5, 0.6: 9}
+    assert track(tracker, [0.0, *[0.6, 0.3] * 9, 0.0]) == []  # doubt takes back what hope brought
+    assert track(Tracker([ClassRule("x", 0.5, 0.25, enough=3.0, most=0.3)]), [0.96] * 9) == []
+
+
+def test_evidence_is_forgotten_with_the_run_and_with_lost_samples() -> None:
+    tracker = Tracker([ClassRule("x", 0.5, 0.25, enough=3.0)])
+    assert track(tracker, [0.7, 0.7, 0.7, 0.0, 0.7, 0.7, 0.7]) == []
+    state = tracker.open()
+    for i in range(3):
+        tracker.step(state, np.float32([0.7]), i * F, (i + 1) * F)
+    tracker.interrupt(state)
+    assert tracker.step(state, np.float32([0.7]), 9 * F, 10 * F) == []
+    assert state.tracks[0].evidence < 1.0
+
+
+@pytest.mark.parametrize("more", [{"enough": -1.0}, {"most": 0.0}, {"enough": math.nan}])
+def test_evidence_that_makes_no_sense_is_refused(more: dict[str, float]) -> None:
+    with pytest.raises(CaptionError, match="enough >= 0"):
+        ClassRule("x", 0.5, 0.25, **more)
