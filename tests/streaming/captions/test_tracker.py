@@ -215,3 +215,11 @@ def test_evidence_is_forgotten_with_the_run_and_with_lost_samples() -> None:
 def test_evidence_that_makes_no_sense_is_refused(more: dict[str, float]) -> None:
     with pytest.raises(CaptionError, match="enough >= 0"):
         ClassRule("x", 0.5, 0.25, **more)
+
+
+def test_doubt_is_no_debt_and_a_sound_begins_where_hope_last_did() -> None:
+    scores = [0.0, 0.6, 0.3, 0.3, 0.3, 0.3, *[0.7] * 6]
+    begun = track(Tracker([ClassRule("x", 0.5, 0.25, enough=3.0)]), scores)[0]
+    assert (begun.sound.onset // F, begun.seen // F) == (6, 10)
+    held = track(Tracker([ClassRule("x", 0.5, 0.25, min_on=5 * F, enough=3.0)]), scores)[0]
+    assert (held.sound.onset // F, held.seen // F) == (6, 11)
