@@ -1,8 +1,7 @@
 """What a tagger heard in mixtures: which sounds a sentence would be about, and when to say it.
 
-From the shards of ``captioner_render``. A sound begins where its class reaches ``on`` for
-``min_on_ms`` and ends after ``min_off_ms`` below ``off``, as the caption tracker has it; the
-thresholds are the tagger's own.
+From the shards of ``captioner_render``. Sounds begin, are believed and end as the caption tracker
+has it, by the tagger's own thresholds.
 """
 
 from __future__ import annotations
@@ -17,23 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ossicle.export.recipes.captioner_text import MAX_SOUNDS, SLOTS, sound_names
+from ossicle.export.recipes.tagger_hysteresis import Rule, Scores, events_of
 from ossicle.runtime.errors import ExportError
 from ossicle.runtime.manifest import Manifest
 from ossicle.runtime.worddecoder import as_vector
 
 THEN_MS = 3000  # a sound that begins within this after the last one ended is the next moment
-Scores = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One class's thresholds; times in frames."""
-
-    name: str
-    on: float
-    off: float
-    min_on: int
-    min_off: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +38,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A tagger's rules and the length of its frames."""
+    """The sounds that a tagger's classes mean, their rules, and the length of its frames."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[tuple[str, Rule], ...]  # times in frames
     frame_ms: float
 
     @property
     def on(self) -> Scores:
         """Return `[classes]`."""
-        return np.array([r.on for r in self.rules], np.float32)
+        return np.array([r.on for _, r in self.rules], np.float32)
 
     @property
     def off(self) -> Scores:
         """Return `[classes]`."""
-        return np.array([r.off for r in self.rules], np.float32)
+        return np.array([r.off for _, r in self.rules], np.float32)
 
 
 def rules_of(manifest: Manifest) -> Tagged:
@@ -78,19 +66,20 @@ def rules_of(manifest: Manifest) -> Tagged:
     frames = next(o.shape[0] for o in manifest.programs["step"].outputs if o.name == "scores")
     frame_ms = manifest.hop * 1000 / manifest.sample_rate_hz / frames
 
-    def count(rule: Mapping[str, Any], name: str) -> int:
-        return max(1, round(float(rule[name]) / frame_ms))
+    def rule(given: Mapping[str, Any]) -> Rule:
+        def count(name: str) -> int:
+            return round(float(given[name]) / frame_ms)
+
+        return Rule(
+            given["on"], given["off"], max(1, count("min_on_ms")), count("min_off_ms"),
+            *(count(name) if name in given else 0 for name in ("max_rise_ms", "lag_ms")),
+            **{name: given[name] for name in ("sure", "enough", "most") if name in given},
+        )  # fmt: skip
 
     names = sound_names()
     return Tagged(
-        tuple(
-            Rule(names.get(label, label), r["on"], r["off"], count(r, "min_on_ms"),
-                 count(r, "min_off_ms"))
-            for label in labels
-            for r in [table[label]]
-        ),
-        frame_ms,
-    )  # fmt: skip
+        tuple((names.get(label, label), rule(table[label])) for label in labels), frame_ms
+    )
 
 
 def shards(
@@ -122,28 +111,15 @@ def sounds_in(
 
     Each with the embedding of the frame that told, of ``views`` `[frames, E]`.
     """
-    found: list[Found] = []
-    for index, rule in enumerate(tagged.rules):
-        found += _runs(scores[:, index], rule)
+    found = [
+        Found(name, e.start, e.told, e.stop, float(scores[e.start : e.stop, index].max()))
+        for index, (name, rule) in enumerate(tagged.rules)
+        for e in events_of(scores[:, index], rule)
+    ]
     if views is not None:
         last = len(views) - 1
         found = [replace(f, vector=as_vector(views[min(f.believed - 1, last)])) for f in found]
     return sorted(found, key=lambda f: (f.believed, f.onset, f.name))
-
-
-def _runs(scores: Scores, rule: Rule) -> Iterator[Found]:
-    """Yield the joined runs of one class."""
-    start = reached = last = -1
-    peak = 0.0
-    for at, score in enumerate([*scores.tolist(), *[0.0] * rule.min_off]):
-        if score >= rule.off:
-            start, last, peak = (at if start < 0 else start), at, max(peak, score)
-            if score >= rule.on and reached < 0:
-                reached = at
-        elif start >= 0 and (reached < 0 or at - last >= rule.min_off):
-            if reached >= 0 and last + 1 - reached >= rule.min_on:
-                yield Found(rule.name, start, reached + rule.min_on, last + 1, peak)
-            start, reached, peak = -1, -1, 0.0
 
 
 def told_of(
@@ -162,11 +138,12 @@ def told_of(
 
 
 def eager(tagged: Tagged, share: float) -> Tagged:
-    """Return rules that believe a sound at ``share`` of its threshold."""
-    return replace(
-        tagged,
-        rules=tuple(replace(r, on=r.on * share, off=r.off * share, min_on=1) for r in tagged.rules),
+    """Return rules that believe a sound at once, at ``share`` of its threshold."""
+    rules = (
+        (name, replace(r, on=r.on * share, off=r.off * share, min_on=1, enough=0.0))
+        for name, r in tagged.rules
     )
+    return replace(tagged, rules=tuple(rules))
 
 
 def scenes_told(

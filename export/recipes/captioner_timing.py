@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ossicle.export.recipes.captioner_heard import Found, Scores, Tagged, shards, sounds_in
+from ossicle.export.recipes.captioner_heard import Found, Tagged, shards, sounds_in
+from ossicle.export.recipes.tagger_hysteresis import Scores
 from ossicle.runtime.timing import INPUTS, Outlook, TimingHead, inputs
 
 LEAST_MS, MOST_MS = 160.0, 1500.0
@@ -41,7 +42,7 @@ def _looks(
     first, last = (round(ms / tagged.frame_ms) for ms in (LEAST_MS, MOST_MS))
     for at in range(start + first, min(start + last, len(scores))):
         on = {s.name for s in sounds if s.believed <= at < s.stop}
-        off = np.array([r.name not in on for r in tagged.rules])
+        off = np.array([name not in on for name, _ in tagged.rules])
         row = scores[at]
         near = np.where(off, row / tagged.on, 0).max(initial=0.0)
         rising = int((off & (row >= tagged.off)).sum())

@@ -31,7 +31,6 @@ from ossicle.export.recipes.captioner_examples import (  # noqa: E402
     worded,
 )
 from ossicle.export.recipes.captioner_heard import (  # noqa: E402
-    Rule,
     Tagged,
     eager,
     rules_of,
@@ -40,6 +39,7 @@ from ossicle.export.recipes.captioner_heard import (  # noqa: E402
 )
 from ossicle.export.recipes.captioner_text import clauses_of, read_pair, reader  # noqa: E402
 from ossicle.export.recipes.captioner_timing import fit, outcome, waits_in  # noqa: E402
+from ossicle.export.recipes.tagger_hysteresis import Rule  # noqa: E402
 from ossicle.runtime.bundle import Bundle  # noqa: E402
 from ossicle.runtime.errors import ExportError  # noqa: E402
 from ossicle.runtime.model import Model  # noqa: E402
@@ -50,7 +50,7 @@ CAPTIONS = [
     "A dog barks while rain falls", "A man is speaking and a dog is barking",
     "Rain is falling then a siren wails", "Birds chirp as the wind blows",
 ]  # fmt: skip
-TAGGED = Tagged((Rule("dog", 0.6, 0.3, 2, 3), Rule("rain", 0.5, 0.25, 1, 3)), 40.0)
+TAGGED = Tagged((("dog", Rule(0.6, 0.3, 2, 3, 0)), ("rain", Rule(0.5, 0.25, 1, 3, 0))), 40.0)
 
 
 @pytest.fixture
