@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
@@ -29,10 +31,14 @@ from ossicle.export.recipes.tagger_rules import SLOT, Heard, Prices, Tally, best
 from ossicle.export.recipes.tagger_scenes import FRAME
 from ossicle.export.recipes.tagger_step import features
 from ossicle.export.recipes.tagger_tune import Mel, Tuning, load
+from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.scene.labels import LABELS
 
+Hearing = Callable[[Sequence[Mel]], dict[str, list[Scores]]]
 TIERS: Final = ("full", "tiny")
 BATCH: Final = 8
+TOGETHER: Final = 40  # recordings that a bundle hears step by step
+LOWEST: Final = float(np.log(1e-3))  # the log-mel of silence
 ROUNDS: Final = 14  # of dearer false captions; what is then left is there at any price
 
 
@@ -43,7 +49,7 @@ def scores_of(pupils: Pupils, mels: Sequence[Mel]) -> dict[str, list[Scores]]:
     for i in range(0, len(mels), BATCH):
         part = mels[i : i + BATCH]
         most = max(len(m) for m in part) // STEP_FRAMES * STEP_FRAMES
-        mel = np.full((len(part), most, part[0].shape[1]), float(np.log(1e-3)), np.float32)
+        mel = np.full((len(part), most, part[0].shape[1]), LOWEST, np.float32)
         for row, m in zip(mel, part, strict=True):
             row[: len(m)] = m[:most]
         whole = torch.from_numpy(mel)
@@ -55,13 +61,37 @@ def scores_of(pupils: Pupils, mels: Sequence[Mel]) -> dict[str, list[Scores]]:
     return out
 
 
-def listen(pupils: Pupils, tuning: Tuning) -> dict[str, Heard]:
-    """What each tier makes of the scenes that rules are tuned on."""
-    scores = scores_of(pupils, tuning.mixed)
-    rung = {label: scores_of(pupils, mels) for label, mels in tuning.alarms.items()}
-    quiet = {kind: scores_of(pupils, mels) for kind, mels in tuning.calm.items()}
+def scores_by(bundle: Bundle, mels: Sequence[Mel]) -> dict[str, list[Scores]]:
+    """The same of the small tier as ``bundle`` gives them: eight bits do not saturate alike."""
+    graph = bundle.manifest.graphs["tag"]
+    session = ort.InferenceSession(bundle.read(graph.file), providers=["CPUExecutionProvider"])
+    out: list[Scores] = []
+    for i in range(0, len(mels), TOGETHER):
+        part = mels[i : i + TOGETHER]
+        steps = max(len(m) for m in part) // STEP_FRAMES
+        mel = np.full((len(part), steps * STEP_FRAMES, part[0].shape[1]), LOWEST, np.float32)
+        for row, m in zip(mel, part, strict=True):
+            row[: len(m)] = m[: mel.shape[1]]
+        given = {s.input: np.zeros((len(part), *s.shape), np.float32) for s in graph.states}
+        names = ["scores", *(s.output for s in graph.states)]
+        found = []
+        for step in range(steps):
+            given["mel"] = mel[:, step * STEP_FRAMES : (step + 1) * STEP_FRAMES]
+            scores, *states = session.run(names, given)
+            given = {s.input: x for s, x in zip(graph.states, states, strict=True)}
+            found.append(scores)
+        whole = np.concatenate(found, axis=1)
+        out += [whole[row, : len(m) // 4] for row, m in enumerate(part)]
+    return {"tiny": out}
+
+
+def listen(hear: Hearing, tuning: Tuning) -> dict[str, Heard]:
+    """What each tier that ``hear`` knows makes of the scenes that rules are tuned on."""
+    scores = hear(tuning.mixed)
+    rung = {label: hear(mels) for label, mels in tuning.alarms.items()}
+    quiet = {kind: hear(mels) for kind, mels in tuning.calm.items()}
     out = {}
-    for tier in TIERS:
+    for tier in scores:
         calm = {kind: np.concatenate(s[tier]) for kind, s in quiet.items()}
         out[tier] = Heard(
             _slots(scores[tier]),
@@ -130,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pupils", type=Path, required=True)
     parser.add_argument("--tuning", type=Path, required=True, help="of tagger_tune")
+    parser.add_argument("--small", type=Path, help="bundle of the small tier in int8: heard too")
     parser.add_argument("--budget", type=float, default=6.0, help="false captions an hour, in all")
     parser.add_argument("--alert-budget", type=float, default=0.2)
     parser.add_argument("--out", type=Path, required=True)
@@ -138,7 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pupils = Pupils()
     pupils.load_state_dict(torch.load(asked.pupils, weights_only=True))
     rules: dict[str, Any] = {}
-    both = listen(pupils.eval(), load(asked.tuning))
+    tuning = load(asked.tuning)
+    both = listen(partial(scores_of, pupils.eval()), tuning)
+    if asked.small:
+        both |= listen(partial(scores_by, Bundle.open(asked.small)), tuning)
     for tier, heard in both.items():
         delay = delay_of(heard)
         print(tier, "score delay", delay * FRAME)

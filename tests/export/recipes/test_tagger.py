@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from ossicle.export.models import tagger as models  # noqa: E402
 from ossicle.export.recipes import tagger as recipe  # noqa: E402
+from ossicle.export.recipes import tagger_calibrate as calibrate  # noqa: E402
 from ossicle.export.recipes import tagger_data as data  # noqa: E402
 from ossicle.export.recipes import tagger_pupils as training  # noqa: E402
 from ossicle.export.recipes import tagger_scenes as scenes  # noqa: E402
@@ -344,6 +345,24 @@ def test_a_manifest_spells_evidence_where_a_rule_asks_for_it() -> None:
         "lag_ms": 0, "enough": 8.0, "most": 2.0,
     }  # fmt: skip
     assert {bool(r.enough) for r in rules_for("rain")} == {False, True}
+
+
+def test_a_bundle_is_calibrated_on_the_scores_it_gives() -> None:
+    """Recordings of different lengths together, as one stream alone hears each."""
+    model = Model.load("sounds-16k-tiny", "ort")
+    rng = np.random.default_rng(7)
+    sounds = [alarms.synthesise(name, rng, 3.0).samples for name in ("siren", "doorbell")]
+    sounds = [x[: len(x) // model.manifest.hop * model.manifest.hop] for x in sounds]
+    sounds[1] = sounds[1][: 20 * model.manifest.hop]
+    found = calibrate.scores_by(model.bundle, [log_mel(x) for x in sounds])["tiny"]
+    for x, scores in zip(sounds, found, strict=True):
+        state = model.open(1, "step")
+        hops = x.reshape(-1, 1, 1, model.manifest.hop)
+        alone = [
+            model.step(state, {"audio": hop})["scores"].reshape(-1, len(LABELS)) for hop in hops
+        ]
+        np.testing.assert_allclose(scores, np.concatenate(alone), atol=0.05)
+        assert float(np.max(scores)) > 0.5
 
 
 def heard_once(label: str) -> Heard:
