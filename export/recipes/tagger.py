@@ -140,7 +140,7 @@ def manifest_of(
     return Manifest(
         schema=1,
         name=NAMES[tier],
-        version="4",
+        version="5",
         task="tag",
         license=LICENSE,
         license_class="permissive",
