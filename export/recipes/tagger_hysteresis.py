@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ossicle.runtime.scene.sound import RATE_HZ
@@ -60,55 +59,39 @@ def events_of(score: Scores, rule: Rule) -> list[Found]:
 
     :mod:`ossicle.streaming.captions.tracker` has the definition; a test holds the two together.
     """
-    out = np.empty((len(score) // 2 + 1, 3), np.int64)
-    times = max(1, rule.min_on), rule.min_off, rule.max_rise, rule.lag
-    levels = np.float32(rule.on), np.float32(rule.off), np.float32(rule.sure)
-    bar = math.log(rule.on / (1 - rule.on))
-    count = _scan(np.ascontiguousarray(score), levels, times, rule.enough, rule.most, bar, out)
-    return [Found(*row) for row in out[:count].tolist()]
+    loud = np.concatenate([[0], (score >= np.float32(rule.off)).view(np.int8), [0]])
+    edges = np.flatnonzero(np.diff(loud)).reshape(-1, 2)
+    if not len(edges):
+        return []
+    reach = score > rule.on if rule.enough else score >= np.float32(rule.on)
+    peaks = np.maximum.reduceat(reach, edges[:, 0])
+    out: list[Found] = []
+    for a, b in edges[peaks].tolist():
+        first = a + int(np.argmax(reach[a:b]))
+        if out and max(a, first - rule.max_rise) - out[-1].stop < rule.min_off:
+            out[-1] = Found(out[-1].start, b, out[-1].told)
+        elif (found := _believed(score[a:b].tolist(), rule)) is not None:
+            reached, told = found
+            start = max(a, a + reached - rule.max_rise) - rule.lag
+            out.append(Found(max(0, start), b, a + told))
+    return out
 
 
-@njit(cache=False)
-def _scan(
-    score: Scores,
-    levels: tuple[np.float32, np.float32, np.float32],
-    times: tuple[int, int, int, int],
-    enough: float,
-    most: float,
-    bar: float,
-    out: NDArray[np.int64],
-) -> int:
-    """Write start, stop and end of the telling frame of every sound; their number."""
-    (on, off, sure), (hold, pause, ahead, lag) = levels, times
-    count, rise, reached, fall, stop = 0, -1, -1, -1, 0
-    evidence, sounding = 0.0, False
-    for t in range(len(score)):
-        s = score[t]
-        if s < off:
-            rise = reached = -1
-            evidence = 0.0
-            if sounding and fall < 0:
-                fall = stop
-            continue
-        rise = t if rise < 0 else rise
-        if s >= on and reached < 0:
-            reached = t
+def _believed(run: list[float], rule: Rule) -> tuple[int, int] | None:
+    """Where a run reached ``on``, and the end of the frame in which it is believed."""
+    on, sure, bar = float(np.float32(rule.on)), float(np.float32(rule.sure)), _log_odds(rule.on)
+    hold, enough, reached, evidence = max(1, rule.min_on), rule.enough, -1, 0.0
+    for t, score in enumerate(run, start=1):
+        if score >= on and reached < 0:
+            reached = t - 1
         if enough > 0:
-            held = min(max(float(s), 1e-6), 1 - 1e-6)
-            evidence = max(0.0, evidence + min(most, math.log(held / (1 - held)) - bar))
+            evidence = max(0.0, evidence + min(rule.most, _log_odds(score) - bar))
             reached = -1 if evidence == 0.0 else reached
-        if sounding and fall >= 0:
-            if reached < 0:
-                continue
-            if max(rise, reached - ahead) - fall >= pause:
-                out[count - 1, 1], sounding = fall, False
-            fall = -1
-        if sounding:
-            stop = t + 1
-        elif s >= sure or (reached >= 0 and t + 1 - reached >= hold and evidence >= enough):
-            start = max(0, max(rise, reached - ahead) - lag)
-            out[count, 0], out[count, 2] = start, t + 1
-            count, sounding, fall, stop = count + 1, True, -1, t + 1
-    if sounding:
-        out[count - 1, 1] = stop if fall < 0 else fall
-    return count
+        if score >= sure or (reached >= 0 and t - reached >= hold and evidence >= enough):
+            return reached, t
+    return None
+
+
+def _log_odds(score: float) -> float:
+    held = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(held / (1 - held))
