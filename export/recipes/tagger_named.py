@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from ossicle.export.recipes.tagger_bank import Item, in_room, item_of, save
+from ossicle.export.recipes.tagger_bank import MEL_HOP, Item, in_room, item_of, save
 from ossicle.export.recipes.tagger_data import Library, Rng, load_library, recorded, vary
 from ossicle.export.recipes.tagger_screen import heard, labels_like, open_teacher, read_names
 from ossicle.export.recipes.tagger_teacher import log_mel
@@ -33,6 +33,8 @@ PART_S: Final = 9.0
 LIKELY: Final = 0.1  # what the teacher's score of a like class must reach
 SAME: Final = 0.975  # correlation from which two recordings are one
 PROBE: Final = 100  # frames of 10 ms that are compared: a second
+LEAST: Final = 15  # frames; what is shorter is like many things
+LOUD: Final = 4.6  # of log-mel below the loudest frame: 40 dB
 
 
 def heard_alike(x: Samples1D) -> Mel:
@@ -44,32 +46,61 @@ def heard_alike(x: Samples1D) -> Mel:
     return np.asarray(np.log(uniform_filter1d(np.exp(mel), 5, axis=0)), np.float32)
 
 
-def liveliness(mel: Mel) -> NDArray[np.float64]:
-    """How much each second of log-mel [T, 64] varies about its mean: squares [T - 99] in all."""
+def liveliness(mel: Mel, size: int = PROBE) -> NDArray[np.float64]:
+    """How much each ``size`` frames of log-mel [T, 64] vary about their mean [T - size + 1]."""
     sums = np.concatenate([np.zeros((1, mel.shape[1])), np.cumsum(mel, axis=0, dtype=np.float64)])
     squares = np.concatenate([[0.0], np.cumsum(np.square(mel, dtype=np.float64).sum(axis=1))])
-    mean = (sums[PROBE:] - sums[:-PROBE]) / PROBE
-    return np.asarray(squares[PROBE:] - squares[:-PROBE] - PROBE * np.square(mean).sum(axis=1))
+    mean = (sums[size:] - sums[:-size]) / size
+    return np.asarray(squares[size:] - squares[:-size] - size * np.square(mean).sum(axis=1))
 
 
 def probe_of(mel: Mel) -> Mel:
-    """The second [100, 64] of a recording's log-mel that varies most, less its mean."""
-    start = int(np.argmax(liveliness(mel)))
-    part = mel[start : start + PROBE]
+    """The second [100, 64] of a recording's log-mel that varies most, less its mean.
+
+    Of a recording shorter than that, what is loud of it.
+    """
+    if len(mel) >= PROBE:
+        start = int(np.argmax(liveliness(mel)))
+        part = mel[start : start + PROBE]
+    else:
+        level = mel.mean(axis=1)
+        loud = np.flatnonzero(level > level.max() - LOUD)
+        part = mel[loud[0] : loud[-1] + 1]
     return np.asarray(part - part.mean(axis=0), np.float32)
 
 
 def likeness(mel: Mel, probe: Mel) -> float:
-    """The highest correlation of ``probe`` with any second of log-mel [T, 64]; 1 is the same."""
-    if len(mel) < PROBE:
+    """The highest correlation of ``probe`` with any part of log-mel [T, 64]; 1 is the same.
+
+    0 where the probe is longer than that, or too short to say anything.
+    """
+    if not LEAST <= len(probe) <= len(mel):
         return 0.0
-    size = 1 << (len(mel) + PROBE).bit_length()
+    size = 1 << (len(mel) + len(probe)).bit_length()
     cross = np.fft.irfft(
         (np.fft.rfft(mel, size, axis=0) * np.fft.rfft(probe, size, axis=0).conj()).sum(axis=1)
-    )[: len(mel) - PROBE + 1]
+    )[: len(mel) - len(probe) + 1]
     wanted = float(np.square(probe).sum())
     # a second that hardly varies is none that varies most somewhere
-    return float(np.max(cross / np.sqrt(np.maximum(liveliness(mel), 0.05 * wanted) * wanted)))
+    lively = np.maximum(liveliness(mel, len(probe)), 0.05 * wanted)
+    return float(np.max(cross / np.sqrt(lively * wanted)))
+
+
+def views_of(x: Samples1D) -> list[Mel]:
+    """``x`` [T] as it is compared: a short one as it sounds from four places between two frames."""
+    starts = range(0, MEL_HOP, MEL_HOP // 4) if len(x) < PROBE * MEL_HOP else (0,)
+    return [heard_alike(x[start:]) for start in starts]
+
+
+def one_recording(views: Sequence[Mel], held: Mel) -> bool:
+    """Whether ``views`` are of the recording that is measured on, log-mel [T, 64].
+
+    The liveliest second of the latter is looked for; a bark that is shorter than a second is
+    looked for in it instead.
+    """
+    if len(views[0]) < PROBE:
+        return any(likeness(held, probe_of(mel)) > SAME for mel in views)
+    return likeness(views[0], probe_of(held)) > SAME
 
 
 def parts_of(sound: Sound, seconds: float = PART_S) -> list[Sound]:
@@ -114,9 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     lib = load_library(asked.data, asked.folds)
     held = load_library(asked.data, asked.val_folds)
-    probes = {
-        label: [probe_of(heard_alike(s.samples)) for s in held.clips[label]]
-        for label in ENVIRONMENT
+    known = {
+        label: [heard_alike(s.samples) for s in held.clips[label]] for label in ENVIRONMENT
     }
     teacher, names = open_teacher(asked.teacher), read_names(asked.names)
     for label in LABELS:
@@ -129,9 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         for path in sorted((asked.named / label).glob("*.flac")):
             sound = recorded(label, path)
-            mel = heard_alike(sound.samples)
+            views = views_of(sound.samples)
             counts["files"] += 1
-            if any(likeness(mel, probe) > SAME for probe in probes.get(label, [])):
+            if any(one_recording(views, each) for each in known.get(label, [])):
                 counts["measured on"] += 1
                 continue
             made = items_of(rng, lib, sound, likely, asked.copies)

@@ -4,7 +4,9 @@
 
 YAMNet hears every second; a file is named if any class of AudioSet that may be one of ours reaches
 the threshold once. With ``--by-label`` the labels it might be follow, after a tab: such a file can
-still teach what the other labels are not. Where none follow, it is best left out.
+still teach what the other labels are not. Where none follow, it is best left out. With ``--named``
+the folder's name is believed where it says what the sounds are not: a blip may well be taken for a
+smoke alarm, which is why it is wanted as a negative. Only AudioSet's own classes count then.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +54,29 @@ LIKE: Final = {
 }
 """AudioSet's classes, one after the other, that each of our labels might be taken for."""
 
+OWN: Final = {
+    "dog_bark": "Bark|Dog|Yip|Bow-wow",
+    "rain": "Rain|Raindrop|Rain on surface",
+    "sea_waves": "Waves, surf|Ocean",
+    "baby_cry": "Baby cry, infant cry",
+    "clock_tick": "Tick-tock|Clock",
+    "sneeze": "Sneeze",
+    "helicopter": "Helicopter",
+    "chainsaw": "Chainsaw",
+    "rooster": "Crowing, cock-a-doodle-doo|Chicken, rooster",
+    "fire_crackling": "Fire|Crackle",
+    "smoke_alarm": "Smoke detector, smoke alarm|Fire alarm",
+    "co_alarm": "Smoke detector, smoke alarm|Fire alarm",
+    "siren": "Siren|Police car (siren)|Ambulance (siren)|Fire engine, fire truck (siren)|"
+    "Civil defense siren",
+    "car_horn": "Vehicle horn, car horn, honking|Air horn, truck horn",
+    "doorbell": "Doorbell|Ding-dong",
+    "phone_ring": "Telephone bell ringing|Ringtone",
+    "appliance_beep": "Beep, bleep|Microwave oven",
+    "alarm_clock": "Alarm clock",
+}
+"""AudioSet's classes, one after the other, that are each of our labels and nothing else."""
+
 SECOND: Final = 15_600  # samples that YAMNet hears at once
 
 
@@ -87,13 +112,16 @@ def heard(interpreter: Any, mono: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def labels_like(
-    best: NDArray[np.float32], names: Sequence[str], threshold: float
+    best: NDArray[np.float32],
+    names: Sequence[str],
+    threshold: float,
+    classes: Mapping[str, str] = LIKE,
 ) -> tuple[str, ...]:
-    """Our labels for which one of the teacher's classes in :data:`LIKE` reaches ``threshold``."""
+    """Our labels for which one of the teacher's ``classes`` reaches ``threshold``."""
     score = dict(zip(names, best.tolist(), strict=True))
     return tuple(
         label
-        for label, like in LIKE.items()
+        for label, like in classes.items()
         if max(score.get(name, 0.0) for name in like.split("|")) >= threshold
     )
 
@@ -106,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--names", type=Path, required=True, help="yamnet_class_map.csv")
     parser.add_argument("--threshold", type=float, default=0.25)
     parser.add_argument("--by-label", type=float, metavar="THRESHOLD", help="say which labels")
+    parser.add_argument("--named", action="store_true", help="believe what the folder says")
     asked = parser.parse_args(arguments)
     names = read_names(asked.names)
     columns = [i for i, name in enumerate(names) if MEANT.search(name)]
@@ -113,6 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in sorted(asked.folder.rglob("*.flac")):
         x, _ = soundfile.read(path, dtype="float32", always_2d=True)
         best = heard(interpreter, x.mean(axis=1))
+        if asked.named:
+            if maybe := labels_like(best, names, asked.threshold, OWN):
+                print(path.name + "\t" + ",".join(maybe), flush=True)
+            continue
         if best[columns].max() < asked.threshold:
             continue
         like = labels_like(best, names, asked.by_label) if asked.by_label else ()

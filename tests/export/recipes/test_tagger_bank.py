@@ -119,7 +119,25 @@ def test_a_teachers_names_become_ours() -> None:
     assert screen.labels_like(scores, names, 0.1) == ()
     scores[:2] = 0.2, 0.05
     assert screen.labels_like(scores, names, 0.1) == ("siren",)
-    assert set(screen.LIKE) == set(LABELS) - {"speech", "music"}
+    assert set(screen.LIKE) == set(screen.OWN) == set(LABELS) - {"speech", "music"}
+
+
+def test_a_named_folder_is_believed_in_what_its_sounds_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A theremin may be taken for a siren and is none; what is one itself may still be one."""
+    names = ["Theremin", "Siren", "Beep, bleep"]
+    (tmp_path / "names.csv").write_text("display_name\n" + "".join(f'"{n}"\n' for n in names))
+    for name in ("theremin", "siren"):
+        soundfile.write(tmp_path / f"{name}.flac", np.zeros(1600), 16_000)
+    scores = iter([[0.0, 0.9, 0.1], [0.9, 0.1, 0.1]] * 2)  # siren.flac comes first
+    monkeypatch.setattr(screen, "open_teacher", lambda path: None)
+    monkeypatch.setattr(screen, "heard", lambda _, x: np.array(next(scores), np.float32))
+    asked = [str(tmp_path), "--teacher", "y.tflite", "--names", str(tmp_path / "names.csv")]
+    screen.main([*asked, "--threshold", "0.3", "--named"])
+    assert capsys.readouterr().out == "siren.flac\tsiren\n"
+    screen.main([*asked, "--threshold", "0.05", "--by-label", "0.3"])
+    assert capsys.readouterr().out == "siren.flac\tsiren\ntheremin.flac\tsiren\n"
 
 
 def test_a_stretched_sound_keeps_its_pitch_and_its_bursts() -> None:

@@ -34,12 +34,30 @@ def test_a_part_of_a_recording_is_known_again(seed: int, at: int, gain: float) -
     holds = 0.005 * other.astype(np.float64)
     holds[at : at + len(clip)] += gain * coloured
     assert named.likeness(named.heard_alike(holds.astype(np.float32)), probe) > named.SAME
+    assert named.one_recording(named.views_of(holds.astype(np.float32)), named.heard_alike(clip))
     assert named.likeness(named.heard_alike(other), probe) < named.SAME
 
 
 def test_less_than_a_second_holds_no_recording() -> None:
     probe = named.probe_of(named.heard_alike(crackle(0, 3.0)))
     assert named.likeness(named.heard_alike(crackle(0, 0.6)), probe) == 0.0
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 999), st.integers(1600, 3 * RATE), st.floats(0.3, 1.0))
+def test_a_bark_is_known_again_in_what_is_measured_on(seed: int, at: int, gain: float) -> None:
+    bark, silence = crackle(seed, 0.5), np.zeros(2000, np.float32)
+    clip = 0.005 * crackle(seed + 1000, 4.0)
+    clip[at : at + len(bark)] += gain * bark
+    short = named.views_of(np.concatenate([silence, bark, silence]))
+    assert named.one_recording(short, named.heard_alike(clip))
+    other = named.views_of(np.concatenate([silence, crackle(seed + 2000, 0.5), silence]))
+    assert not named.one_recording(other, named.heard_alike(clip))
+
+
+def test_a_click_is_like_nothing() -> None:
+    click = named.views_of(crackle(3, 0.1))
+    assert not named.one_recording(click, named.heard_alike(crackle(3, 3.0)))
 
 
 def test_parts_without_a_sound_are_left_out() -> None:
