@@ -18,7 +18,8 @@ r"""The sound tagger from start to end: render, imitate, train, calibrate, expor
     $step.tagger_tune --more MORE/val --out work/tune.npz
     $step.tagger --pupils work/run2/pupils.pt --tier tiny --out work/plain
     $step.tagger_tiny --bundle work/plain/sounds-16k-tiny --out work/tiny8
-    $step.tagger_calibrate --pupils work/run2/pupils.pt --tuning work/tune.npz \
+    $step.tagger_choose --pupils work/run2/pupils.pt --tuning work/tune.npz --out work/rules.json
+    $step.tagger_choose --pupils work/run2/pupils.pt --tuning work/tune.npz --tier tiny \
         --small work/tiny8 --out work/rules.json
     $step.tagger --pupils work/run2/pupils.pt --rules work/rules.json
     $step.tagger_tiny --bundle runtime/bundles/sounds-16k-tiny --out work/tiny8

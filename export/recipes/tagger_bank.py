@@ -209,6 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     lib = load_library(asked.data, asked.folds)
     more = sorted(asked.more.rglob("*.flac")) if asked.more else []
+    if asked.more and not more:
+        raise AudioError(f"{asked.more} holds no recordings (*.flac)")
     order = np.random.default_rng(asked.seed).permutation(len(more)).tolist()
     meant = read_screened(asked.screened) if asked.screened else {}
     for part in range(asked.parts):

@@ -31,8 +31,9 @@ from ossicle.runtime.scene.sound import RATE_HZ, Samples1D, Sound
 Mel = NDArray[np.float32]
 PART_S: Final = 9.0
 LIKELY: Final = 0.1  # what the teacher's score of a like class must reach
-SAME: Final = 0.975  # correlation from which two recordings are one
+SAME: Final = 0.96  # correlation from which two recordings are one; others reach .945
 PROBE: Final = 100  # frames of 10 ms that are compared: a second
+SHORT: Final = 500  # frames: a recording in which a shift by half a frame may tell
 LEAST: Final = 15  # frames; what is shorter is like many things
 LOUD: Final = 4.6  # of log-mel below the loudest frame: 40 dB
 
@@ -88,19 +89,18 @@ def likeness(mel: Mel, probe: Mel) -> float:
 
 def views_of(x: Samples1D) -> list[Mel]:
     """``x`` [T] as it is compared: a short one as it sounds from four places between two frames."""
-    starts = range(0, MEL_HOP, MEL_HOP // 4) if len(x) < PROBE * MEL_HOP else (0,)
+    starts = range(0, MEL_HOP, MEL_HOP // 4) if len(x) < SHORT * MEL_HOP else (0,)
     return [heard_alike(x[start:]) for start in starts]
 
 
 def one_recording(views: Sequence[Mel], held: Mel) -> bool:
     """Whether ``views`` are of the recording that is measured on, log-mel [T, 64].
 
-    The liveliest second of the latter is looked for; a bark that is shorter than a second is
-    looked for in it instead.
+    Its liveliest second is looked for in them, and theirs in it: either may hold only a part of
+    the other, a bark of half a second all there is of it.
     """
-    if len(views[0]) < PROBE:
-        return any(likeness(held, probe_of(mel)) > SAME for mel in views)
-    return likeness(views[0], probe_of(held)) > SAME
+    wanted = probe_of(held)
+    return any(max(likeness(mel, wanted), likeness(held, probe_of(mel))) > SAME for mel in views)
 
 
 def parts_of(sound: Sound, seconds: float = PART_S) -> list[Sound]:

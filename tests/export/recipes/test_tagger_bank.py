@@ -17,6 +17,7 @@ from ossicle.export.recipes.tagger_data import Library, load_library  # noqa: E4
 from ossicle.export.recipes.tagger_scenes import frames_of  # noqa: E402
 from ossicle.export.recipes.tagger_step import UNKNOWABLE  # noqa: E402
 from ossicle.export.recipes.tagger_teacher import log_mel  # noqa: E402
+from ossicle.runtime.errors import AudioError  # noqa: E402
 from ossicle.runtime.scene import alarms, everyday  # noqa: E402
 from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS  # noqa: E402
 from ossicle.runtime.scene.mix import Placement, mix  # noqa: E402
@@ -111,6 +112,14 @@ def test_a_list_of_suspects_says_what_they_may_be(tmp_path: Path) -> None:
     paths = sorted((tmp_path / "unknown").glob("*"))
     made = bank.gather(np.random.default_rng(0), Library(), paths, listed)
     assert [i.label for i in made] == ["odd:siren,rooster", "odd"]  # b is left out
+
+
+def test_a_folder_without_recordings_is_no_bank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank, "load_library", lambda data, folds: Library())
+    with pytest.raises(AudioError, match="holds no recordings"):
+        bank.main(["--more", str(tmp_path), "--out", str(tmp_path / "out")])
 
 
 def test_a_teachers_names_become_ours() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
+from ossicle.export.recipes import tagger_data as data
 from ossicle.export.recipes import tagger_named as named
 from ossicle.export.recipes.tagger_data import Library, recorded
 from ossicle.runtime.scene.sound import Samples1D, Sound, shape_spectrum
@@ -53,6 +54,17 @@ def test_a_bark_is_known_again_in_what_is_measured_on(seed: int, at: int, gain: 
     assert named.one_recording(short, named.heard_alike(clip))
     other = named.views_of(np.concatenate([silence, crackle(seed + 2000, 0.5), silence]))
     assert not named.one_recording(other, named.heard_alike(clip))
+
+
+def test_clips_that_were_trained_on_under_another_name_are_measured_with_no_more(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "train" / "env_esc10_f1-4" / "006 - Sneezing"
+    folder.mkdir(parents=True)
+    for name in ("4-185619-A", "4-185620-A", "3-1-A", "4-185619-B"):
+        soundfile.write(folder / f"{name}.flac", crackle(5, 0.5), RATE)
+    assert len(data.load_library(tmp_path, [3, 4]).clips["sneeze"]) == 2
+    assert len(data.load_library(tmp_path, [4]).clips["sneeze"]) == 1
 
 
 def test_a_click_is_like_nothing() -> None:
