@@ -141,7 +141,7 @@ def manifest_of(
     return Manifest(
         schema=1,
         name=NAMES[tier],
-        version="5",
+        version="6",
         task="tag",
         license=LICENSE,
         license_class="permissive",
