@@ -111,7 +111,8 @@ class Composer:
             return
         form, relation = self.kinds[group].opens, self._relate(state, group, sound.onset)
         near = chain is not None and sound.onset - chain.part.heard <= self.timing.again
-        if chain is not None and near and chain.sustained:
+        # of what has a cadence a stroke may have been covered by something else
+        if chain is not None and near and (chain.sustained or self.kinds[group].pause_ms):
             form, relation = Form.CONTINUES, (RelationKind.CONTINUES.value, chain.cue_id)
         start = sound.onset if chain is None else max(sound.onset, chain.end)
         self._open(state, group, form, start, part, relation, drafts)

@@ -26,7 +26,7 @@ class Timing:
     first: int = 6000  # a cue is closed after this, even if its sound goes on
     recall: int = 30_000  # how often a sound that goes on is captioned again
     recall_alert: int = 10_000
-    again: int = 10_000  # a sustained sound taken up again within this "continues"
+    again: int = 10_000  # what is sustained or has a cadence "continues" if back within this
     then: int = 3000  # a sound that begins within this after another is its "then"
     confirm: int = 0  # a cue (no alert) that sounded for less is retracted; 0 never
 

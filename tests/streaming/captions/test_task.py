@@ -141,6 +141,20 @@ def test_an_alarm_with_pauses_is_one_chain_of_cues(model: Model, make_tones: Ton
     assert all(10 * RATE <= b - a < 13 * RATE for a, b in pairwise(starts))
 
 
+def test_what_has_a_cadence_goes_on_after_a_stroke_that_was_missed(
+    model: Model, make_tones: Tones
+) -> None:
+    """A dog that barks again barks again; a bell soon after its last stroke is no second bell."""
+    plan = [("dog_bark", 1, 1.4), ("dog_bark", 6, 6.4), ("doorbell", 20, 20.4),
+            ("doorbell", 25, 25.4), ("doorbell", 40, 40.4)]  # fmt: skip
+    opened = [c for c in cues_of(run(model, make_tones(plan, 45.0), [])) if c.op is Op.OPEN]
+    said = [(c.labels[0].name, [r.kind.value for r in c.relations]) for c in opened]
+    assert said == [
+        ("dog_bark", []), ("dog_bark", []),
+        ("doorbell", []), ("doorbell", ["continues"]), ("doorbell", []),
+    ]  # fmt: skip
+
+
 class Scripted:
     """A task fed with scores instead of audio."""
 
