@@ -28,7 +28,7 @@ from numpy.typing import NDArray  # noqa: E402
 from benchmarks import caption_measures as measures  # noqa: E402
 from benchmarks.caption_measures import Event, Heard, Run  # noqa: E402
 from benchmarks.captions_day import clock  # noqa: E402
-from ossicle.export.recipes.tagger_data import Library, load_library  # noqa: E402
+from ossicle.export.recipes.tagger_data import KNOWN, Library, load_library  # noqa: E402
 from ossicle.export.recipes.tagger_scenes import (  # noqa: E402
     QUIET,
     audible,
@@ -279,9 +279,10 @@ def table(report: Mapping[str, Any]) -> str:
          report["drift"]["worst_onset_error_samples"], "0"),
     ]  # fmt: skip
     about = (
-        f"Clip accuracy: all recordings of fold {report['folds']}. The rest: one half of them, and "
-        "of a tenth of the speech, music and rooms, that neither training nor the tuning of "
-        "thresholds heard; a sound is true where it can be heard over all else. "
+        f"Clip accuracy: all recordings of fold {report['folds']} that nothing was trained on "
+        f"(not {', '.join(sorted(KNOWN))}). The rest: one half of them, and of a tenth of the "
+        "speech, music and rooms, that neither training nor the tuning of thresholds heard; a "
+        "sound is true where it can be heard over all else. "
         f"Recordings: {_counted(report['recordings'])}"
         f"{UNCLEAR if report['recordings']['unknown'] else ''}. "
         f"Seed {report['seed']}, {s['count']} scenes of two sounds, "
