@@ -145,9 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     lib = load_library(asked.data, asked.folds)
     held = load_library(asked.data, asked.val_folds)
-    known = {
-        label: [heard_alike(s.samples) for s in held.clips[label]] for label in ENVIRONMENT
-    }
+    known = {label: [heard_alike(s.samples) for s in held.clips[label]] for label in ENVIRONMENT}
     teacher, names = open_teacher(asked.teacher), read_names(asked.names)
     for label in LABELS:
         rng = np.random.default_rng((asked.seed, LABELS.index(label)))
