@@ -118,7 +118,7 @@ def _add_more(lib: Library, more: Path) -> None:
 KNOWN: Final = frozenset({"4-185619", "4-188033"})
 """Sources of ESC-10 that turned up again, under other names, among recordings that were trained on.
 
-A sneeze and a clock out of games: nothing is measured with them, nor trained.
+A sneeze and a clock that games use too: these clips take no part in anything that is measured.
 """
 
 _FOLDERS: Final = {

@@ -31,7 +31,7 @@ from ossicle.runtime.scene.sound import RATE_HZ, Samples1D, Sound
 Mel = NDArray[np.float32]
 PART_S: Final = 9.0
 LIKELY: Final = 0.1  # what the teacher's score of a like class must reach
-SAME: Final = 0.96  # correlation from which two recordings are one; others reach .945
+SAME: Final = 0.96  # correlation from which two recordings are one; two clocks reach .956
 PROBE: Final = 100  # frames of 10 ms that are compared: a second
 SHORT: Final = 500  # frames: a recording in which a shift by half a frame may tell
 LEAST: Final = 15  # frames; what is shorter is like many things
