@@ -60,9 +60,8 @@ class Course:
         self.centre, self.spread = scale(self.shards)
         self.paths: list[Path] = []
         self.bank = self.load()
-        self.teacher = (
-            Yamnet(read_weights(asked.teacher), torch.bfloat16) if asked.teacher else None
-        )
+        kind = torch.float32 if asked.float32 else torch.bfloat16
+        self.teacher = Yamnet(read_weights(asked.teacher), kind) if asked.teacher else None
         trunk = [p for p in self.pupils.trunk.parameters() if p.requires_grad]
         heads = [p for n, p in self.pupils.named_parameters() if not n.startswith("trunk")]
         groups = [{"params": trunk, "lr": asked.rate * asked.gentle}, {"params": heads}]
@@ -115,11 +114,13 @@ class Course:
         if self.teacher is not None:
             view, ends = self.watch(mel)
             known = torch.ones(len(mel))
-        outs = features(self.pupils.trunk, mel, self.asked.freeze, True)
+        outs = features(self.pupils.trunk, mel, self.asked.freeze, not self.asked.float32)
         made = self.pupils.heads(mel, outs)
         calm = torch.zeros(len(mel), dtype=torch.bool)
         calm[: len(scenes)] = torch.tensor([s.calm for s in scenes])
-        loss, parts = loss_of(made, truth, view, known, calm, ends, self.asked.view)
+        loss, parts = loss_of(
+            made, truth, view, known, calm, ends, self.asked.view, self.asked.events
+        )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.pupils.parameters(), 2.0)
@@ -207,6 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="yamnet.tflite: hears every scene")
     parser.add_argument("--looks", type=int, default=6, help="patches of a scene that it hears")
     parser.add_argument("--view", type=float, default=0.15, help="what its view counts for")
+    parser.add_argument("--events", type=float, default=0.0, help="what whole events count for")
+    parser.add_argument("--float32", action="store_true", help="where bfloat16 is slow: no AVX512")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)

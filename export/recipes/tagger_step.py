@@ -25,6 +25,8 @@ SOON: Final = 2.0  # what those frames count for on top; twice that where a warn
 CALM: Final = 2.0  # what a frame of a scene without events counts for
 FALSE_ALERT: Final = 2.0  # and on top where a warning would be a false alert
 UNSURE: Final = 2  # frames after an onset in which nobody could know yet
+PEAK: Final = 6  # frames that are enough for a false caption
+FIRST, LAST = 3, 23  # frames after an onset between which a caption should come
 
 
 def features(trunk: Trunk, mel: Tensor, frozen: int = 0, mixed: bool = False) -> list[Tensor]:
@@ -146,13 +148,14 @@ def loss_of(
     calm: Tensor | None = None,
     ends: Tensor | None = None,
     weigh: float = 0.15,
+    events: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of both tiers, the tiny one also towards the full, and the teacher's view.
 
     ``target`` [B, N, 1024] is the teacher's view of the patches that end with the steps ``ends``
     [B, N]; without them, of patch after patch. ``known`` [B] are the scenes it is known of, and
     ``weigh`` what it counts for. ``calm`` [B]: scenes in which every event would be a false one,
-    which count more.
+    which count more. ``events``: what :func:`loss_of_events` counts for.
     """
     logits, small, guess = made
     unknown = truth == UNKNOWABLE
@@ -172,4 +175,34 @@ def loss_of(
     view = (error.mean((1, 2)) * known).sum() / known.sum().clamp(min=1)
     total = hard + 0.25 * (hard_small + soft) + weigh * view
     parts = {"full": hard.item(), "tiny": hard_small.item(), "view": view.item()}
+    if events:
+        told = loss_of_events(logits, truth, unknown)
+        total = total + events * (told + 0.25 * loss_of_events(small, truth, unknown))
+        parts["events"] = told.item()
     return total, parts
+
+
+def loss_of_events(logits: Tensor, truth: Tensor, unknown: Tensor) -> Tensor:
+    """What a caption is made of, in place of frames: all [B, T, K].
+
+    A class that a scene does not hold is judged by the :data:`PEAK` frames in which it is believed
+    most, for a false caption needs no more; one that begins, by the surer half of its frames
+    between :data:`FIRST` and :data:`LAST` after the onset, when a caption would be in time.
+    """
+    never = (truth.amax(1) == 0) & ~unknown.any(1)
+    peak = logits.topk(PEAK, dim=1).values.mean(1)
+    false = functional.softplus(peak)[never].mean()
+    before = functional.pad(truth, (0, 0, 1, 0))[:, :-1]
+    onset = (truth > 0) & (before == 0)
+    onset[:, truth.shape[1] - LAST :] = False
+    scene, start, kind = onset.nonzero(as_tuple=True)
+    if not len(scene):
+        return false
+    at = start[:, None] + torch.arange(FIRST, LAST)
+    which = (scene[:, None], at, kind[:, None])
+    part, there = logits[which], truth[which]
+    surest = part.masked_fill(there == 0, -30.0).topk((LAST - FIRST) // 2, dim=1).values
+    taken = surest > -30.0
+    mean = (surest * taken).sum(1) / taken.sum(1).clamp(min=1)
+    heard = taken.any(1)
+    return false + functional.softplus(-mean[heard]).mean() if heard.any() else false

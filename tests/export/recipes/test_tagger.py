@@ -442,3 +442,34 @@ def test_a_few_steps_lower_the_loss(pupils: training.Pupils) -> None:
     assert torch.isfinite(varied).all()
     assert bool((more >= truth).all())
     assert alone.dtype == torch.bool
+
+
+def events_of_loss(*changes: tuple[slice, int, float]) -> float:
+    """The loss of one scene in which only class 0 sounds, from frame 40 on; changed in places."""
+    truth = torch.zeros(1, 120, 3)
+    truth[:, 40:80, 0] = 1
+    unknown = torch.zeros(1, 120, 3, dtype=torch.bool)
+    unknown[:, :5, 2] = True
+    logits = torch.full((1, 120, 3), -6.0)
+    for frames, kind, value in changes:
+        logits[:, frames, kind] = value
+    return float(step.loss_of_events(logits, truth, unknown))
+
+
+def test_a_caption_too_late_or_of_nothing_costs() -> None:
+    early, late = slice(43, 63), slice(63, 80)
+    right = events_of_loss((early, 0, 6.0))
+    assert right < 0.01
+    assert events_of_loss((late, 0, 6.0)) > right + 5  # too late to be in time
+    half = events_of_loss((slice(53, 63), 0, 6.0))
+    assert half < 0.01  # sure in half of that time is in time
+    short = slice(80, 80 + step.PEAK)
+    assert events_of_loss((early, 0, 6.0), (short, 1, 3.0)) > right + 2  # of what is not there
+    assert events_of_loss((early, 0, 6.0), (short, 2, 3.0)) == right  # of what nobody knows
+    assert events_of_loss((early, 0, 6.0), (short, 0, 3.0)) == right  # of what was there before
+
+
+def test_where_nothing_begins_only_false_captions_cost() -> None:
+    truth = torch.zeros(2, 60, 3)
+    loss = step.loss_of_events(torch.full((2, 60, 3), -6.0), truth, truth > 0)
+    assert 0 < float(loss) < 0.01
