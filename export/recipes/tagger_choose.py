@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ossicle.export.recipes.tagger_calibrate import delay_of, listen, scores_by, scores_of
 from ossicle.export.recipes.tagger_hysteresis import Rule
+from ossicle.export.recipes.tagger_listen import delay_of, listen, scores_by, scores_of
 from ossicle.export.recipes.tagger_pupils import Pupils
 from ossicle.export.recipes.tagger_rules import (
     Heard,

@@ -88,7 +88,12 @@ def likeness(mel: Mel, probe: Mel) -> float:
 
 
 def views_of(x: Samples1D) -> list[Mel]:
-    """``x`` [T] as it is compared: a short one as it sounds from four places between two frames."""
+    """``x`` [T] as it is compared: a short one as it sounds from four places between two frames.
+
+    One that is too short to be like anything is not compared at all.
+    """
+    if len(x) < (LEAST + 1) * MEL_HOP:
+        return []
     starts = range(0, MEL_HOP, MEL_HOP // 4) if len(x) < SHORT * MEL_HOP else (0,)
     return [heard_alike(x[start:]) for start in starts]
 

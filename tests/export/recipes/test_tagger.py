@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 
 from ossicle.export.models import tagger as models  # noqa: E402
 from ossicle.export.recipes import tagger as recipe  # noqa: E402
-from ossicle.export.recipes import tagger_calibrate as calibrate  # noqa: E402
 from ossicle.export.recipes import tagger_data as data  # noqa: E402
+from ossicle.export.recipes import tagger_listen as listening  # noqa: E402
 from ossicle.export.recipes import tagger_pupils as training  # noqa: E402
 from ossicle.export.recipes import tagger_scenes as scenes  # noqa: E402
 from ossicle.export.recipes import tagger_step as step  # noqa: E402
@@ -319,7 +319,7 @@ scores = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.9]), min_size=1, max_si
     st.sampled_from([0.6, 0.9, 2.0]), st.sampled_from([0.0, 0.7, 2.1, 5.0]),
     st.sampled_from([0.3, 1.0, 20.0]),
 )  # fmt: skip
-def test_calibration_hears_what_the_tracker_hears(
+def test_tuning_hears_what_the_tracker_hears(
     values: list[float], hold: int, pause: int, rise: int, lag: int, sure: float, enough: float,
     most: float,
 ) -> None:  # fmt: skip
@@ -347,14 +347,14 @@ def test_a_manifest_spells_evidence_where_a_rule_asks_for_it() -> None:
     assert {bool(r.enough) for r in rules_for("rain")} == {False, True}
 
 
-def test_a_bundle_is_calibrated_on_the_scores_it_gives() -> None:
+def test_rules_are_tuned_on_the_scores_it_gives() -> None:
     """Recordings of different lengths together, as one stream alone hears each."""
     model = Model.load("sounds-16k-tiny", "ort")
     rng = np.random.default_rng(7)
     sounds = [alarms.synthesise(name, rng, 3.0).samples for name in ("siren", "doorbell")]
     sounds = [x[: len(x) // model.manifest.hop * model.manifest.hop] for x in sounds]
     sounds[1] = sounds[1][: 20 * model.manifest.hop]
-    found = calibrate.scores_by(model.bundle, [log_mel(x) for x in sounds])["tiny"]
+    found = listening.scores_by(model.bundle, [log_mel(x) for x in sounds])["tiny"]
     for x, scores in zip(sounds, found, strict=True):
         state = model.open(1, "step")
         hops = x.reshape(-1, 1, 1, model.manifest.hop)

@@ -72,6 +72,14 @@ def test_a_click_is_like_nothing() -> None:
     assert not named.one_recording(click, named.heard_alike(crackle(3, 3.0)))
 
 
+@pytest.mark.parametrize("samples", [1, 100, 399, 2400])
+def test_what_is_shorter_than_a_window_is_compared_with_nothing(samples: int) -> None:
+    """A single tick of a clock may be a recording of its own."""
+    tick = named.views_of(crackle(3, 1.0)[:samples])
+    assert tick == []
+    assert not named.one_recording(tick, named.heard_alike(crackle(3, 2.0)))
+
+
 def test_parts_without_a_sound_are_left_out() -> None:
     x = np.concatenate([crackle(1, 9.0), np.zeros(9 * RATE, np.float32), crackle(2, 9.0)])
     sound = Sound("rain", x, ((0, 9 * RATE), (18 * RATE, 27 * RATE)))

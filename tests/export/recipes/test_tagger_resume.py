@@ -9,7 +9,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper  # noqa: E402
 
 from ossicle.export.recipes import tagger_resume as resume  # noqa: E402
-from ossicle.export.recipes.tagger_calibrate import scores_by, scores_of  # noqa: E402
+from ossicle.export.recipes.tagger_listen import scores_by, scores_of  # noqa: E402
 from ossicle.export.recipes.tagger_pupils import Pupils, Shards  # noqa: E402
 from ossicle.export.recipes.tagger_step import features  # noqa: E402
 from ossicle.export.recipes.tagger_teacher import PATCH, log_mel  # noqa: E402

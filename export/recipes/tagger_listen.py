@@ -1,21 +1,8 @@
-"""Rules per class from held-out scenes, within a budget of false captions.
-
-    python -m ossicle.export.recipes.tagger_calibrate --pupils work/run/pupils.pt \
-        --tuning work/tune.npz --out rules.json
-
-The scenes of :mod:`tagger_tune` are scored as streaming would score them. Every class then gets
-the rule that is worth most for one common list of prices; the price of a false caption is raised
-until the budget is kept.
-"""
+"""What a tagger makes of the scenes that rules are tuned on, scored as streaming scores them."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,10 +14,9 @@ from ossicle.export.models.tagger import STEP_FRAMES
 from ossicle.export.recipes.tagger_data import BRIDGE_S
 from ossicle.export.recipes.tagger_hysteresis import FRAME_MS, Rule, Scores, events_of
 from ossicle.export.recipes.tagger_pupils import Pupils
-from ossicle.export.recipes.tagger_rules import SLOT, Heard, Prices, Tally, best_rule, summary
-from ossicle.export.recipes.tagger_scenes import FRAME
+from ossicle.export.recipes.tagger_rules import SLOT, Heard
 from ossicle.export.recipes.tagger_step import features
-from ossicle.export.recipes.tagger_tune import Mel, Tuning, load
+from ossicle.export.recipes.tagger_tune import Mel, Tuning
 from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.scene.labels import LABELS
 
@@ -39,7 +25,6 @@ TIERS: Final = ("full", "tiny")
 BATCH: Final = 8
 TOGETHER: Final = 40  # recordings that a bundle hears step by step
 LOWEST: Final = float(np.log(1e-3))  # the log-mel of silence
-ROUNDS: Final = 14  # of dearer false captions; what is then left is there at any price
 
 
 @torch.no_grad()
@@ -122,67 +107,3 @@ def delay_of(heard: Heard) -> int:
             if len(near):
                 late.append(int(near[np.argmin(np.abs(near))]))
     return max(0, int(np.median(late))) if late else 0
-
-
-def calibrate(heard: Heard, budget: float, for_alerts: float) -> dict[str, tuple[Rule, Tally]]:
-    """The best rules with at most ``budget`` false captions an hour, ``for_alerts`` of alerts.
-
-    Or the mildest of those that no price betters.
-    """
-    hours = sum(time for _, time in heard.calm.values())
-    prices = Prices()
-    known: dict[str, dict[Rule, Tally]] = {label: {} for label in LABELS}
-    before: dict[str, float] = {}
-    kept: dict[str, tuple[Rule, Tally]] = {}
-    stuck = 0
-    for _ in range(ROUNDS):
-        chosen = {label: best_rule(heard, label, prices, known[label]) for label in LABELS}
-        figures = summary({label: t for label, (_, t) in chosen.items()}, hours)
-        print(round(prices.wrong, 2), round(prices.wrong_alert, 2), figures, flush=True)
-        few = figures["wrong_per_hour"] <= budget
-        few_alerts = figures["wrong_alerts_per_hour"] <= for_alerts
-        if few and few_alerts:
-            return chosen
-        kept, stuck = (kept, stuck + 1) if figures == before else (chosen, 0)
-        before = figures
-        if stuck > 1:
-            break
-        prices = replace(
-            prices,
-            wrong=prices.wrong * (1 if few else 1.4),
-            wrong_alert=prices.wrong_alert * (1 if few_alerts else 1.4),
-        )
-    return kept
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Calibrate both tiers and print what each class reaches on the held-out scenes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pupils", type=Path, required=True)
-    parser.add_argument("--tuning", type=Path, required=True, help="of tagger_tune")
-    parser.add_argument("--small", type=Path, help="bundle of the small tier in int8: heard too")
-    parser.add_argument("--budget", type=float, default=6.0, help="false captions an hour, in all")
-    parser.add_argument("--alert-budget", type=float, default=0.2)
-    parser.add_argument("--out", type=Path, required=True)
-    asked = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    pupils = Pupils()
-    pupils.load_state_dict(torch.load(asked.pupils, weights_only=True))
-    rules: dict[str, Any] = {}
-    tuning = load(asked.tuning)
-    both = listen(partial(scores_of, pupils.eval()), tuning)
-    if asked.small:
-        both |= listen(partial(scores_by, Bundle.open(asked.small)), tuning)
-    for tier, heard in both.items():
-        delay = delay_of(heard)
-        print(tier, "score delay", delay * FRAME)
-        rules[tier] = {"score_delay": delay * FRAME, "thresholds": {}}
-        chosen = calibrate(replace(heard, delay=delay), asked.budget, asked.alert_budget)
-        for label, (rule, t) in chosen.items():
-            rules[tier]["thresholds"][label] = rule.to_dict()
-            print(tier, label, rule, f"{t.hits} of {t.true}, told {t.found}", t.segments, t.wrong)
-    asked.out.write_text(json.dumps(rules, indent=1))
-
-
-if __name__ == "__main__":
-    main()
