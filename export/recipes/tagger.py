@@ -14,7 +14,7 @@ r"""The sound tagger from start to end: render, imitate, train, choose rules, ex
     $step.tagger_bank --out work/bank --name real --more MORE/train --screened work/odd.tsv
     $step.tagger_named --out work/bank --named NAMED --teacher ... --names ...
     $step.tagger_refine --bank work/bank --shards work/train --val work/val --teacher ... \
-        --view 0.3 --start work/run/pupils.pt --minutes 90 --events 0.05 --out work/run2
+        --view 0.3 --start work/run/pupils.pt --minutes 90 --out work/run2
     $step.tagger_tune --more MORE/val --out work/tune.npz
     $step.tagger --pupils work/run2/pupils.pt --tier tiny --out work/plain
     $step.tagger_tiny --bundle work/plain/sounds-16k-tiny --out work/tiny8
@@ -72,7 +72,6 @@ from ossicle.runtime.scene.labels import ALERTS, LABELS, NOTABLE
 
 HOP = STEP_FRAMES * 160  # samples: 80 ms
 NAMES = {"full": "sounds-16k", "tiny": "sounds-16k-tiny"}
-VERSIONS = {"full": "7", "tiny": "6"}
 LICENSE = "Apache-2.0"
 SOURCE = (
     "recipe export/recipes/tagger.py; trunk trained from random initialisation to imitate YAMNet "
@@ -146,7 +145,7 @@ def manifest_of(
     return Manifest(
         schema=1,
         name=NAMES[tier],
-        version=VERSIONS[tier],
+        version="6",
         task="tag",
         license=LICENSE,
         license_class="permissive",

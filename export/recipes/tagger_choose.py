@@ -5,8 +5,6 @@
 
 Recall and waits of alerts are figures of all of them together, and one kind of alarm is sure long
 before another is: whichever offers are taken must keep both bounds with the fewest false alerts.
-So it is with the other labels: which of them may be slow, and what their captions may cost, is
-for one list of prices to say, out of thousands that all tried rules are held against.
 What is false by a hair on these recordings counts as much as what is false, for elsewhere it is.
 """
 
@@ -15,7 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import Pool
@@ -24,7 +22,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ossicle.export.recipes.tagger_hysteresis import Rule
 from ossicle.export.recipes.tagger_listen import delay_of, listen, scores_by, scores_of
@@ -42,25 +39,10 @@ from ossicle.runtime.bundle import Bundle
 from ossicle.runtime.scene.labels import ALERTS, LABELS
 
 Chosen = dict[str, tuple[Rule, Tally]]
-Counts = NDArray[np.float64]
-SOON_S: Final = 1.0  # a caption in time
 HOPED: Final = Prices(segment=0.35, alarm=3, event_f1=0.47, segment_f1=0.63)
 MILD: Final = tuple(
-    replace(HOPED, wrong=wrong, late=late, segment=segment)
-    for wrong, late, segment in itertools.product(
-        (0.5, 1, 2, 4, 8), (0, 0.5, 1, 2, 4, 8, 16), (0.2, 0.5)
-    )
-)
-"""Lists that rules are looked for with; what they find is then offered to all the finer ones."""
-
-FINE: Final = tuple(
-    Prices(event_f1=0.5, segment_f1=hoped, segment=segment, wrong=wrong, late=late)
-    for hoped, segment, wrong, late in itertools.product(
-        (0.56, 0.62, 0.68, 0.74),
-        (0.1, 0.2, 0.35, 0.5, 0.8, 1.2, 2),
-        (0.4, 0.7, 1, 1.5, 2, 3, 4, 6, 9, 14, 20),
-        (0, 0.3, 0.6, 1, 1.5, 2, 3, 4, 6, 8, 12, 20),
-    )
+    replace(HOPED, wrong=wrong, late=late)
+    for wrong, late in itertools.product((2, 3, 4, 6, 9, 14), (0.5, 1.0, 2.0, 4.0))
 )
 LOUD: Final = tuple(
     replace(HOPED, wrong_alert=wrong, late=late)
@@ -84,52 +66,10 @@ def doubtful(tallies: Iterable[Tally]) -> float:
     return sum(t.wrong + t.near for t in tallies) / 2
 
 
-@dataclass(frozen=True)
-class Table:
-    """Every rule of one label that was tried, and its tally in numbers [rules]."""
-
-    rules: list[tuple[Rule, Tally]]
-    hits: Counts
-    counted: Counts  # found and true
-    segments: Counts  # [rules, 3]
-    doubt: Counts
-    late: Counts
-    told: Counts
-
-    def worth(self, prices: Prices) -> Counts:
-        """What each rule is worth; as :func:`tagger_rules.worth`, but for alarms in a household."""
-        hit, false, missed = self.segments.T
-        value = 2 * self.hits - prices.event_f1 * self.counted
-        value += prices.segment * (2 * hit - prices.segment_f1 * (2 * hit + false + missed))
-        value -= prices.wrong * self.doubt + prices.late * (self.late - 0.05 * self.told)
-        alarms = np.array([t.recalled for _, t in self.rules])
-        return value + HOPED.alarm * alarms
-
-
-def table_of(tried: Iterable[tuple[Rule, Tally]]) -> Table:
-    """``tried`` as a table."""
-    rules = list(tried)
-    tallies = [t for _, t in rules]
-
-    def column(value: Callable[[Tally], object]) -> Counts:
-        return np.array([value(t) for t in tallies], np.float64)
-
-    return Table(
-        rules,
-        column(lambda t: t.hits),
-        column(lambda t: t.found + t.true),
-        column(lambda t: t.segments),
-        column(lambda t: (t.wrong + t.near) / 2),
-        column(lambda t: sum(w > SOON_S for w in t.waits)),
-        column(lambda t: len(t.waits)),
-    )
-
-
 def offers(heard: Heard, label: str) -> list[tuple[Rule, Tally]]:
-    """All rules of an alert that are best for some list; of another label, all that were tried."""
+    """The best rule of ``label`` for every list of prices, in their order."""
     known: dict[Rule, Tally] = {}
-    best = [best_rule(heard, label, p, known) for p in (LOUD if label in ALERTS else MILD)]
-    return best if label in ALERTS else list(known.items())
+    return [best_rule(heard, label, p, known) for p in (LOUD if label in ALERTS else MILD)]
 
 
 def alerts_of(offered: Mapping[str, Sequence[tuple[Rule, Tally]]], bounds: Bounds) -> Chosen:
@@ -163,44 +103,25 @@ def rest_of(
     hours: float,
     bounds: Bounds,
 ) -> tuple[Prices, Chosen]:
-    """The list of prices that all other labels share: the one that misses the bounds least.
+    """The list of prices that all other labels share: the soonest within the bounds.
 
-    Misses are shares of their bounds and add up. Of lists that miss as little, to a hundredth, the
-    one with the fewest late captions, and of those the fewest in doubt.
+    Where none keeps them, the one that misses them by the least share.
     """
-    tables = {label: table_of(offered[label]) for label in LABELS if label not in alerts}
-    fixed = [table_of([offer]) for offer in alerts.values()]
-    best: tuple[tuple[float, ...], Prices, dict[str, int]] | None = None
-    for prices in FINE:
-        taken = {label: int(np.argmax(t.worth(prices))) for label, t in tables.items()}
-        rows = [(t, taken[label]) for label, t in tables.items()] + [(t, 0) for t in fixed]
-        key = _missed(rows, hours, bounds)
+    best: tuple[tuple[float, ...], Prices, Chosen] | None = None
+    for i, prices in enumerate(MILD):
+        chosen = {k: alerts[k] if k in alerts else offered[k][i] for k in LABELS}
+        tallies = {k: t for k, (_, t) in chosen.items()}
+        figures = summary(tallies, hours)
+        missed = (
+            max(0.0, doubtful(tallies.values()) / hours / bounds.wrong_per_hour - 1)
+            + max(0.0, 1 - figures["event_f1"] / bounds.event_f1)
+            + max(0.0, 1 - figures["segment_f1"] / bounds.segment_f1)
+        )
+        key = (missed, figures["wait_p95"], -figures["event_f1"])
         if best is None or key < best[0]:
-            best = (key, prices, taken)
+            best = (key, prices, chosen)
     assert best is not None
-    chosen = {k: alerts[k] if k in alerts else tables[k].rules[best[2][k]] for k in LABELS}
-    return best[1], chosen
-
-
-def _missed(
-    rows: Sequence[tuple[Table, int]], hours: float, bounds: Bounds
-) -> tuple[float, float, float]:
-    """By what share the rules miss the bounds, how many captions are late, what is in doubt."""
-
-    def total(name: str) -> Counts:
-        return np.asarray(sum(getattr(t, name)[i] for t, i in rows))
-
-    hit, false, missed = total("segments")
-    event = 2 * total("hits") / max(1.0, float(total("counted")))
-    segment = 2 * hit / max(1.0, 2 * hit + false + missed)
-    late = total("late") / max(1.0, float(total("told")))
-    doubt = float(total("doubt")) / hours
-    misses = (
-        doubt / bounds.wrong_per_hour - 1,
-        1 - float(event) / bounds.event_f1,
-        1 - float(segment) / bounds.segment_f1,
-    )
-    return round(sum(max(0.0, miss) for miss in misses), 2), float(late), doubt
+    return best[1], best[2]
 
 
 def choose(heard: Heard, bounds: Bounds, jobs: int = 1) -> tuple[Prices, Chosen]:

@@ -208,7 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="yamnet.tflite: hears every scene")
     parser.add_argument("--looks", type=int, default=6, help="patches of a scene that it hears")
     parser.add_argument("--view", type=float, default=0.15, help="what its view counts for")
-    parser.add_argument("--events", type=float, default=0.0, help="what whole events count for")
+    parser.add_argument(
+        "--events",
+        type=float,
+        default=0.0,
+        help="what whole events count for; the shipped taggers learnt without",
+    )
     parser.add_argument("--float32", action="store_true", help="where bfloat16 is slow: no AVX512")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
