@@ -49,7 +49,10 @@ def scores_of(pupils: Pupils, mels: Sequence[Mel]) -> dict[str, list[Scores]]:
 def scores_by(bundle: Bundle, mels: Sequence[Mel]) -> dict[str, list[Scores]]:
     """The same of the small tier as ``bundle`` gives them: eight bits do not saturate alike."""
     graph = bundle.manifest.graphs["tag"]
-    session = ort.InferenceSession(bundle.read(graph.file), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as the runtime does
+    data = bundle.read(graph.file)
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     out: list[Scores] = []
     for i in range(0, len(mels), TOGETHER):
         part = mels[i : i + TOGETHER]
