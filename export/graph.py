@@ -68,14 +68,17 @@ class StepWriter:
         self.outputs.append(Port(name, tuple(shape), dtype))
         self._nodes.append(helper.make_node("Identity", [value], [name]))
 
-    def weight(self, value: NDArray[Any] | np.generic, name: str | None = None) -> str:
-        """Get the name of a constant; equal unnamed constants are stored once."""
+    def weight(
+        self, value: NDArray[Any] | np.generic, name: str | None = None, own: bool = False
+    ) -> str:
+        """Get the name of a constant; equal ones are stored once, unless it is to be its ``own``."""
         array = np.ascontiguousarray(value)
         key = (array.dtype.str, array.shape, array.tobytes())
-        if key in self._known:
+        if key in self._known and not own:
             return self._known[key]
         label = name or f"c{len(self._weights)}"
-        self._known[key] = label
+        if not own:
+            self._known[key] = label
         self._weights[label] = numpy_helper.from_array(array.reshape(np.shape(value)), label)
         return label
 

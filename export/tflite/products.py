@@ -98,8 +98,9 @@ def _kernel(w: Walk, index: int, perm: tuple[int, ...]) -> str:
     assert tensor.quant is not None
     assert tensor.data is not None
     scale = w.out.weight(scalar_or_vector(tensor.quant.scale))
-    zero = w.out.weight(scalar_or_vector(tensor.quant.zero.astype(np.int8)))
-    stored = w.out.weight(np.ascontiguousarray(tensor.data.transpose(perm)))
+    # ONNX Runtime makes both unsigned where that is exact, each once: neither may be shared
+    zero = w.out.weight(scalar_or_vector(tensor.quant.zero.astype(np.int8)), own=True)
+    stored = w.out.weight(np.ascontiguousarray(tensor.data.transpose(perm)), own=True)
     axis = perm.index(tensor.quant.axis) if tensor.quant.scale.size > 1 else 0
     return w.out.node("DequantizeLinear", stored, scale, zero, axis=axis)
 

@@ -75,8 +75,10 @@ class OrtBackend:
         try:
             session = ort.InferenceSession(bundle.read(spec.file), options, providers=[wanted])
         except Exception as error:
+            # an eight-bit graph whose constants are shared, as importers wrote them before
+            advice = "; import or export it again" if "existing tensor" in str(error) else ""
             raise BackendError(
-                f"{bundle.manifest.name}: ONNX Runtime refuses {spec.file}: {error}"
+                f"{bundle.manifest.name}: ONNX Runtime refuses {spec.file}: {error}{advice}"
             ) from error
         if wanted not in session.get_providers():
             raise BackendError(f"{wanted} was asked for; got {session.get_providers()}")
