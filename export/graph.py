@@ -71,7 +71,7 @@ class StepWriter:
     def weight(
         self, value: NDArray[Any] | np.generic, name: str | None = None, own: bool = False
     ) -> str:
-        """Get the name of a constant; equal ones are stored once, unless it is to be its ``own``."""
+        """Get the name of a constant; equal ones are stored once, but for its ``own``."""
         array = np.ascontiguousarray(value)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key in self._known and not own:
