@@ -7,7 +7,7 @@ the model lately mistook them for one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,14 +27,34 @@ Floats = NDArray[np.float32]
 FRAMES: Final = 1000  # of 10 ms in a scene
 MELS: Final = 64
 QUIETEST: Final = 1e-3  # what a silent bed counts as for signal-to-noise ratios
-KINDS: Final = {"clip": 0.08, "two": 0.28, "crowd": 0.2, "alarm": 0.18, "calm": 0.26}
-WARNINGS: Final = {"car_horn": 3.0, "siren": 3.0, "smoke_alarm": 1.5, "appliance_beep": 2.0}
-"""How much oftener these are heard over a household than other warning sounds."""
-
 TWICE: Final = 0.2  # how often a sound of the environment comes with another of its label
 DRIFT: Final = 150  # frames from one level of a sound to the next
 
-CALM: Final = {"music": 0.45, UNKNOWN: 0.35, "speech": 0.1, "both": 0.1}
+
+@dataclass(frozen=True)
+class Diet:
+    """How often each kind of scene comes, what a calm one holds, and which warnings come oftener.
+
+    ``kinds`` and ``calm`` sum to 1; ``warnings`` is what a warning sound over a household counts
+    for, 1 where it is not named.
+    """
+
+    kinds: Mapping[str, float]
+    calm: Mapping[str, float]
+    warnings: Mapping[str, float]
+
+
+VARIED: Final = Diet(
+    {"clip": 0.08, "two": 0.28, "crowd": 0.2, "alarm": 0.18, "calm": 0.26},
+    {"music": 0.45, UNKNOWN: 0.35, "speech": 0.1, "both": 0.1},
+    {"car_horn": 3.0, "siren": 3.0, "smoke_alarm": 1.5, "appliance_beep": 2.0},
+)
+WARNED: Final = Diet(
+    {"clip": 0.05, "two": 0.2, "crowd": 0.13, "alarm": 0.32, "calm": 0.3},
+    {"music": 0.4, UNKNOWN: 0.38, "speech": 0.12, "both": 0.1},
+    {"car_horn": 2.5, "siren": 4.0, "smoke_alarm": 3.0, "co_alarm": 1.5},
+)
+"""For a course of warnings alone."""
 
 
 @dataclass
@@ -79,9 +99,9 @@ def load_bank(paths: Iterable[Path], old: Bank | None = None) -> Bank:
     return Bank(items, doubt)
 
 
-def blend(rng: Rng, bank: Bank) -> Blend:
-    """A scene of 10 s of one of :data:`KINDS`."""
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+def blend(rng: Rng, bank: Bank, diet: Diet = VARIED) -> Blend:
+    """A scene of 10 s of one of the kinds of ``diet``."""
+    kind = str(rng.choice(list(diet.kinds), p=list(diet.kinds.values())))
     if kind == "clip":
         wanted = [(str(rng.choice(ENVIRONMENT)), float(rng.uniform(15, 45)))]
     elif kind == "two":
@@ -96,18 +116,18 @@ def blend(rng: Rng, bank: Bank) -> Blend:
         wanted += [(UNKNOWN, float(rng.uniform(-5, 15))) for _ in range(odd)]
     elif kind == "alarm":
         company = str(rng.choice([UNKNOWN, "music", "speech"], p=[0.6, 0.25, 0.15]))
-        weights = np.array([WARNINGS.get(name, 1.0) for name in ALARMS])
+        weights = np.array([diet.warnings.get(name, 1.0) for name in ALARMS])
         warning = str(rng.choice(ALARMS, p=weights / weights.sum()))
         wanted = [(company, 20.0), (warning, 20 + float(rng.uniform(-3, 20)))]
         if rng.random() < 0.3:
             wanted.append(("speech", 20.0))
     else:
-        wanted = _calm(rng)
+        wanted = _calm(rng, diet)
     return mixed(rng, bank, wanted, kind)
 
 
-def _calm(rng: Rng) -> list[tuple[str, float]]:
-    kind = str(rng.choice(list(CALM), p=list(CALM.values())))
+def _calm(rng: Rng, diet: Diet) -> list[tuple[str, float]]:
+    kind = str(rng.choice(list(diet.calm), p=list(diet.calm.values())))
     names = ["music", UNKNOWN] if kind == "both" else [kind]
     return [(name, float(rng.uniform(0, 35))) for _ in range(int(rng.integers(1, 4)))
             for name in names]  # fmt: skip

@@ -25,7 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from ossicle.export.models.tagger import STEP_FRAMES
-from ossicle.export.recipes.tagger_blend import Bank, Blend, blend, load_bank, remember, spoil
+from ossicle.export.recipes.tagger_blend import (
+    VARIED,
+    Bank,
+    Blend,
+    blend,
+    load_bank,
+    remember,
+    spoil,
+)
+from ossicle.export.recipes.tagger_pair import Pair
 from ossicle.export.recipes.tagger_pupils import (
     Pupils,
     Shards,
@@ -46,9 +55,12 @@ SIZE = 10 * PATCH  # frames of a scene that are trained on: whole patches of the
 class Course:
     """What one step needs: scenes old and new, the model, and its running average."""
 
+    diet = VARIED
+
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
-        self.rng = np.random.default_rng(asked.seed)
+        self.pair = Pair(asked.meet, asked.rank, asked.ranks)
+        self.rng = np.random.default_rng((asked.seed, asked.rank) if asked.rank else asked.seed)
         self.pupils = Pupils()
         self.pupils.load_state_dict(torch.load(asked.start, weights_only=True))
         for layer in list(self.pupils.trunk.layers)[: asked.freeze]:
@@ -84,7 +96,7 @@ class Course:
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Blend]]:
         """Log-mel, truth, the teacher's view, whether it is known, and the new scenes, first."""
         asked, rng = self.asked, self.rng
-        scenes = [blend(rng, self.bank) for _ in range(asked.batch - asked.rendered)]
+        scenes = [blend(rng, self.bank, self.diet) for _ in range(asked.batch - asked.rendered)]
         mel = np.stack([s.mel[:SIZE] for s in scenes])
         spoil(rng, mel)
         truth = np.stack([s.truth[: SIZE // 4] for s in scenes]).astype(np.float32)
@@ -110,24 +122,32 @@ class Course:
         for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
             group["lr"] = base * rate
         mel, truth, view, known, scenes = self.batch()
+        calm = torch.zeros(len(mel), dtype=torch.bool)
+        calm[: len(scenes)] = torch.tensor([s.calm for s in scenes])
+        loss, parts, logits = self.lesson(mel, truth, view, known, calm)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.pair.share(self.pupils.parameters())
+        nn.utils.clip_grad_norm_(self.pupils.parameters(), 2.0)
+        self.optimiser.step()
+        average(self.mean, self.pupils, min(0.998, count / (count + 10)))
+        parts["fooled"] = self.learn_doubt(logits.detach(), truth, scenes)
+        return parts
+
+    def lesson(
+        self, mel: Tensor, truth: Tensor, view: Tensor, known: Tensor, calm: Tensor
+    ) -> tuple[Tensor, dict[str, float], Tensor]:
+        """The loss of a batch, its parts, and the larger tier's logits."""
         ends = None
         if self.teacher is not None:
             view, ends = self.watch(mel)
             known = torch.ones(len(mel))
         outs = features(self.pupils.trunk, mel, self.asked.freeze, not self.asked.float32)
         made = self.pupils.heads(mel, outs)
-        calm = torch.zeros(len(mel), dtype=torch.bool)
-        calm[: len(scenes)] = torch.tensor([s.calm for s in scenes])
         loss, parts = loss_of(
             made, truth, view, known, calm, ends, self.asked.view, self.asked.events
         )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.pupils.parameters(), 2.0)
-        self.optimiser.step()
-        average(self.mean, self.pupils, min(0.998, count / (count + 10)))
-        parts["fooled"] = self.learn_doubt(made[0].detach(), truth, scenes)
-        return parts
+        return loss, parts, made[0]
 
     def watch(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's view [B, N, 1024] of ``mel`` [B, T, 64] up to N random steps [B, N]."""
@@ -156,19 +176,22 @@ class Course:
         return float(np.mean(wrongs)) if wrongs else 0.0
 
 
-def train(asked: argparse.Namespace) -> None:
-    """Run until the clock says so; write ``pupils.pt`` and a line of JSON per look."""
+def train(asked: argparse.Namespace, kind: type[Course] = Course) -> None:
+    """Run until the clock says so; write ``pupils.pt`` and a line of JSON per look.
+
+    Of several processes that learn as one, the first one does.
+    """
     torch.manual_seed(asked.seed)
     asked.out.mkdir(parents=True, exist_ok=True)
     clips = clip_features(asked.data, asked.val_folds)
     val = read_shards([asked.val])
     val = Shards(val.mel[:120], val.truth[:120], val.embedding[:120])
-    course = Course(asked)
+    course = kind(asked)
     begun = looked = renewed = time.monotonic()
     count, deadline = 0, asked.minutes * 60
     sums: dict[str, float] = {}
     with (asked.out / "log.jsonl").open("a") as log:
-        while (now := time.monotonic() - begun) < deadline:
+        while (now := course.pair.clock(time.monotonic() - begun)) < deadline:
             warm = min(1.0, (count + 1) / 100)
             parts = course.step(warm * (0.5 + 0.5 * np.cos(np.pi * now / deadline)) + 0.01, count)
             count += 1
@@ -178,7 +201,8 @@ def train(asked: argparse.Namespace) -> None:
                 renewed = time.monotonic()
                 course.renew()
             last = time.monotonic() - begun >= deadline
-            if last or time.monotonic() - looked > asked.look * 60:
+            due = last or time.monotonic() - looked > asked.look * 60
+            if due and asked.rank == 0:
                 looked = time.monotonic()
                 row = {"step": count, "seconds": round(now), **sums,
                        **judge(course.mean, val, clips)}  # fmt: skip
@@ -188,9 +212,9 @@ def train(asked: argparse.Namespace) -> None:
                 (asked.out / "pupils.part").replace(asked.out / "pupils.pt")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(about: str | None) -> argparse.ArgumentParser:
+    """What a course is asked for."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("OSSICLE_DATA", ".")))
     parser.add_argument("--bank", type=Path, nargs="+", required=True)
     parser.add_argument("--shards", type=Path, nargs="+", required=True)
@@ -216,7 +240,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--float32", action="store_true", help="where bfloat16 is slow: no AVX512")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
+    parser.add_argument("--meet", type=Path, help="a new file where processes meet; learn as one")
+    parser.add_argument("--rank", type=int, default=0, help="of this one among them, from 0")
+    parser.add_argument("--ranks", type=int, default=1, help="how many there are")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and train."""
+    asked = options(__doc__).parse_args(arguments)
     torch.set_num_threads(1)
     train(asked)
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ossicle.export.models.tagger import STEP_FRAMES, Separable, Trunk
 from ossicle.export.recipes.tagger_teacher import PATCH
+from ossicle.runtime.scene.alarms import ALARMS
 from ossicle.runtime.scene.labels import ALERTS, LABELS
 
 FLOOR: Final = 0.001  # the offset inside the front end's logarithm
@@ -24,6 +25,7 @@ UNKNOWABLE: Final = 2  # in a truth: neither there nor not
 SOON: Final = 2.0  # what those frames count for on top; twice that where a warning sounds
 CALM: Final = 2.0  # what a frame of a scene without events counts for
 FALSE_ALERT: Final = 2.0  # and on top where a warning would be a false alert
+LOUD_ALERT: Final = 3.0  # the same in a course of warnings alone
 UNSURE: Final = 2  # frames after an onset in which nobody could know yet
 PEAK: Final = 6  # frames that are enough for a false caption
 FIRST, LAST = 3, 23  # frames after an onset between which a caption should come
@@ -38,12 +40,13 @@ def features(trunk: Trunk, mel: Tensor, frozen: int = 0, mixed: bool = False) ->
     for i, layer in enumerate(trunk.layers):
         assert isinstance(layer, Separable)
         with torch.set_grad_enabled(i >= frozen and torch.is_grad_enabled()):
-            y = _layer(layer, y, mixed)
+            y = layer_of(layer, y, mixed)
         outs.append(y)
     return outs
 
 
-def _layer(layer: Separable, x: Tensor, mixed: bool) -> Tensor:
+def layer_of(layer: Separable, x: Tensor, mixed: bool) -> Tensor:
+    """What one layer makes of ``x`` [B, C, T, F], without memory."""
     shape, conv = layer.layer, layer.spread
     # x and y in float32: depthwise products are slower in bfloat16
     if shape.stride_f == 1:
@@ -206,3 +209,29 @@ def loss_of_events(logits: Tensor, truth: Tensor, unknown: Tensor) -> Tensor:
     mean = (surest * taken).sum(1) / taken.sum(1).clamp(min=1)
     heard = taken.any(1)
     return false + functional.softplus(-mean[heard]).mean() if heard.any() else false
+
+
+def loss_of_warnings(
+    logits: Tensor, truth: Tensor, was: Tensor, calm: Tensor, events: float = 0.1, keep: float = 2.0
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of the warning sounds alone; all else is to stay as it was.
+
+    ``was`` [B, T, K] are the scores to keep (learning without forgetting: Li and Hoiem, ECCV
+    2016), of which the divergence counts for ``keep``; the others are as in :func:`loss_of`.
+    """
+    sounds = [LABELS.index(name) for name in ALARMS]
+    rest = [k for k in range(len(LABELS)) if k not in sounds]
+    unknown = truth == UNKNOWABLE
+    truth = truth.masked_fill(unknown, 0)
+    worse = torch.tensor([LOUD_ALERT if name in ALERTS else 1.0 for name in LABELS])
+    weight = weights_of(truth).masked_fill(unknown, 0)
+    weight = weight * torch.where(calm[:, None, None], CALM * worse, 1.0)
+    hard = functional.binary_cross_entropy_with_logits(
+        logits[..., sounds], truth[..., sounds], weight[..., sounds]
+    )
+    told = loss_of_events(logits[..., sounds], truth[..., sounds], unknown[..., sounds])
+    old = was[..., rest]
+    kept = functional.binary_cross_entropy_with_logits(logits[..., rest], old)
+    kept = kept - functional.binary_cross_entropy(old, old)
+    parts = {"warnings": hard.item(), "events": told.item(), "kept": kept.item()}
+    return hard + events * told + keep * kept, parts
