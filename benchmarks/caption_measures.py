@@ -254,6 +254,18 @@ def event_scores(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
         return out
 
 
+def by_draw(runs: Sequence[Run], labels: Sequence[str], draws: int) -> list[dict[str, float]]:
+    """Segment and event F1 of each draw alone: how far another draw may lie from all of them.
+
+    ``runs`` are those of one draw after another, as many of each.
+    """
+    size, out = len(runs) // draws, []
+    for start in range(0, size * draws, size):
+        scores = event_scores(runs[start : start + size], labels)
+        out.append({kind: float(scores[kind]["f1"]) for kind in ("segment", "event")})
+    return out
+
+
 def _listed(events: Sequence[Event], scene: int) -> list[dict[str, Any]]:
     return [
         {

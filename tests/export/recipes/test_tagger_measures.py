@@ -139,3 +139,13 @@ def test_credits_name_the_clips_that_are_there(tmp_path: Path) -> None:
     rows = ["file\tauthor", "1-5-A.ogg\tann", "1-7-A.ogg\tbob", "4-6-A.ogg\tcem"]
     (tmp_path / "esc10_attribution.tsv").write_text("\n".join(rows))
     assert credits_of(tmp_path, [1, 2, 3]).decode().splitlines() == rows[:2]
+
+
+def test_each_draw_has_its_own_figures() -> None:
+    pytest.importorskip("sed_eval")
+    told = run([DOG], [(24_000, OPEN), (40_000, CLOSE)])
+    missed = run([DOG], [])
+    first, second = measures.by_draw([told, told, told, missed], ["dog_bark", "rain"], 2)
+    assert first == {"segment": 1.0, "event": 1.0}
+    assert second["event"] == pytest.approx(2 / 3, abs=1e-3)
+    assert 0.5 < second["segment"] < 1
