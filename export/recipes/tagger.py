@@ -15,18 +15,21 @@ r"""The sound tagger from start to end: render, imitate, train, choose rules, ex
     $step.tagger_named --out work/bank --named NAMED --teacher ... --names ...
     $step.tagger_refine --bank work/bank --shards work/train --val work/val --teacher ... \
         --view 0.3 --start work/run/pupils.pt --minutes 90 --out work/run2
+    $step.tagger_small --bank work/bank --shards work/train --val work/val \
+        --start work/run2/pupils.pt --minutes 75 --out work/small
     $step.tagger_tune --more MORE/val --out work/tune.npz
-    $step.tagger --pupils work/run2/pupils.pt --tier tiny --out work/plain
+    $step.tagger --pupils work/run2/pupils.pt --small work/small/pupils.pt --tier tiny \
+        --out work/plain
     $step.tagger_tiny --bundle work/plain/sounds-16k-tiny --out work/tiny8
     $step.tagger_choose --pupils work/run2/pupils.pt --tuning work/tune.npz --out work/rules.json
     $step.tagger_choose --pupils work/run2/pupils.pt --tuning work/tune.npz --tier tiny \
         --small work/tiny8 --out work/rules.json
-    $step.tagger --pupils work/run2/pupils.pt --rules work/rules.json
+    $step.tagger --pupils work/run2/pupils.pt --small work/small/pupils.pt --rules work/rules.json
     $step.tagger_tiny --bundle runtime/bundles/sounds-16k-tiny --out work/tiny8
 
 To go on from the bundles as they are, instead of all up to the bank::
 
-    $step.tagger_resume --shards work/train --out work/run/pupils.pt
+    $step.tagger_resume --shards work/train --out work/run/pupils.pt --small-out work/small.pt
 
 ``MORE`` is a folder of ``music``, ``speech`` and ``unknown`` recordings, and ``NAMED`` one with a
 folder of recordings for each label, if there are such. The last step but one, in this file, writes
@@ -50,6 +53,7 @@ from ossicle.export.bundle import TorchStep, export_bundle
 from ossicle.export.models.tagger import (
     MELS,
     STEP_FRAMES,
+    TINY,
     Residual,
     Tagger,
     TaggerConfig,
@@ -173,18 +177,27 @@ def manifest_of(
     )
 
 
+def trained(tier: str, pupils: Path, small: Path | None = None) -> Tagger:
+    """One tier out of a checkpoint of both, or the smaller one out of ``small``, its own."""
+    if tier == "tiny" and small is not None:
+        net = Tagger(TINY)
+        net.load_state_dict(torch.load(small, weights_only=True))
+        return net.eval()
+    whole = Pupils()
+    whole.load_state_dict(torch.load(pupils, weights_only=True))
+    return whole.tagger(tier)
+
+
 def write(
     tier: str,
-    pupils: Path,
+    net: Tagger,
     rules: Mapping[str, Any],
     place: Path,
     files: Mapping[str, bytes],
     metrics: Sequence[Metric] = (),
 ) -> Bundle:
     """Write one tier at ``place`` in float32; :mod:`tagger_tiny` makes the int8 one of it."""
-    whole = Pupils()
-    whole.load_state_dict(torch.load(pupils, weights_only=True))
-    net = fused(whole.tagger(tier))
+    net = fused(net)
     manifest = manifest_of(tier, net.config, rules, metrics)
     return export_bundle(place, manifest, {"tag": step_of(net)}, files=files)
 
@@ -193,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the bundles of a trained checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pupils", type=Path, required=True)
+    parser.add_argument("--small", type=Path, help="of tagger_small: the smaller tier alone")
     parser.add_argument("--rules", type=Path, help="JSON: tier -> label -> thresholds")
     parser.add_argument("--out", type=Path, default=Path("runtime/bundles"))
     parser.add_argument("--tier", choices=list(NAMES), action="append")
@@ -205,7 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if asked.card:
             files["README.md"] = (asked.card / f"{NAMES[tier]}.md").read_bytes()
         place = asked.out / NAMES[tier]
-        bundle = write(tier, asked.pupils, rules.get(tier, {}), place, files)
+        net = trained(tier, asked.pupils, asked.small)
+        bundle = write(tier, net, rules.get(tier, {}), place, files)
         print(bundle.root, bundle.manifest.extra["macs_per_second"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ossicle.export.recipes.tagger_teacher import log_mel
 from ossicle.runtime.scene.labels import ENVIRONMENT, LABELS
 
 HEARD = (4, 5, 7)  # trunk layers that the heads look at
+Clip = tuple[str, NDArray[np.float32]]  # a label, and the log-mel of a recording of it
 
 
 @dataclass
@@ -80,18 +81,33 @@ class Pupils(nn.Module):
         return net.eval()
 
 
-@torch.no_grad()
-def judge(
-    pupils: Pupils, val: Shards, clips: list[tuple[str, NDArray[np.float32]]]
-) -> dict[str, object]:
-    """Frame F1 at 0.5 and at the best threshold per class, and clip accuracy, of both tiers."""
+def judge(pupils: Pupils, val: Shards, clips: list[Clip]) -> dict[str, object]:
+    """:func:`figures` of both tiers."""
     pupils.eval()
-    scores: dict[str, list[NDArray[np.float32]]] = {"full": [], "tiny": []}
+
+    def hear(mel: Tensor) -> dict[str, Tensor]:
+        full, tiny, _ = pupils(mel)
+        return {"full": full, "tiny": tiny}
+
+    found = figures(hear, val, clips)
+    pupils.train()
+    return found
+
+
+@torch.no_grad()
+def figures(
+    hear: Callable[[Tensor], dict[str, Tensor]], val: Shards, clips: list[Clip]
+) -> dict[str, object]:
+    """Frame F1 at 0.4 and at the best threshold per class, and clip accuracy, by tier.
+
+    ``hear`` gives each tier's logits [B, T', K] of log-mel [B, T, 64]. Of the first tier there is
+    F1 by class, too.
+    """
+    scores: dict[str, list[NDArray[np.float32]]] = {}
     for i in range(0, len(val.mel), 16):
         mel = torch.from_numpy(val.mel[i : i + 16].astype(np.float32))
-        logits, small, _ = pupils(mel)
-        scores["full"].append(torch.sigmoid(logits).numpy())
-        scores["tiny"].append(torch.sigmoid(small).numpy())
+        for tier, logits in hear(mel).items():
+            scores.setdefault(tier, []).append(torch.sigmoid(logits).numpy())
     out: dict[str, object] = {}
     for tier, parts in scores.items():
         found = np.concatenate(parts)
@@ -100,18 +116,14 @@ def judge(
         hits = int(np.sum(on & (val.truth > 0)))
         out[f"{tier}_micro"] = round(2 * hits / max(1, int(on.sum() + val.truth.sum())), 4)
         out[f"{tier}_macro"] = round(float(np.mean(best)), 4)
-        if tier == "full":
-            out["by_class"] = dict(zip(LABELS, [round(b, 2) for b in best], strict=True))
-    right = {"full": 0, "tiny": 0}
+        out.setdefault("by_class", dict(zip(LABELS, [round(b, 2) for b in best], strict=True)))
+    right = dict.fromkeys(scores, 0)
     for label, mel_clip in clips:
-        x = torch.from_numpy(mel_clip)[None]
-        logits, small, _ = pupils(x)
-        for tier, value in (("full", logits), ("tiny", small)):
-            mean = torch.sigmoid(value)[0, :, : len(ENVIRONMENT)].mean(0)
+        for tier, logits in hear(torch.from_numpy(mel_clip)[None]).items():
+            mean = torch.sigmoid(logits)[0, :, : len(ENVIRONMENT)].mean(0)
             right[tier] += int(ENVIRONMENT[int(mean.argmax())] == label)
     for tier, count in right.items():
         out[f"{tier}_clips"] = round(count / max(1, len(clips)), 4)
-    pupils.train()
     return out
 
 
@@ -129,7 +141,7 @@ def _best_f1(score: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:
     return best
 
 
-def clip_features(data: Path, folds: Sequence[int]) -> list[tuple[str, NDArray[np.float32]]]:
+def clip_features(data: Path, folds: Sequence[int]) -> list[Clip]:
     """Whole recordings of ``folds`` as (label, log-mel [T, 64], T a multiple of a step)."""
     lib = load_library(data, folds)
     out = []
@@ -140,7 +152,7 @@ def clip_features(data: Path, folds: Sequence[int]) -> list[tuple[str, NDArray[n
     return out
 
 
-def average(target: Pupils, source: Pupils, keep: float) -> None:
+def average(target: nn.Module, source: nn.Module, keep: float) -> None:
     """Move ``target`` towards ``source``: an average over the last steps."""
     with torch.no_grad():
         for a, b in zip(target.state_dict().values(), source.state_dict().values(), strict=True):

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ossicle.export.models.tagger import STEP_FRAMES
+from ossicle.export.models.tagger import STEP_FRAMES, Tagger
 from ossicle.export.recipes.tagger_blend import (
     VARIED,
     Bank,
@@ -36,6 +36,7 @@ from ossicle.export.recipes.tagger_blend import (
 )
 from ossicle.export.recipes.tagger_pair import Pair
 from ossicle.export.recipes.tagger_pupils import (
+    Clip,
     Pupils,
     Shards,
     average,
@@ -63,10 +64,11 @@ class Course:
         self.rng = np.random.default_rng((asked.seed, asked.rank) if asked.rank else asked.seed)
         self.pupils = Pupils()
         self.pupils.load_state_dict(torch.load(asked.start, weights_only=True))
-        for layer in list(self.pupils.trunk.layers)[: asked.freeze]:
-            layer.requires_grad_(False)
         self.pupils.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean = copy.deepcopy(self.pupils)
+        self.learner = self.who_learns()
+        for layer in list(self.learner.trunk.layers)[: asked.freeze]:
+            layer.requires_grad_(False)
+        self.mean = copy.deepcopy(self.learner)
         self.shards = read_shards(asked.shards)
         self.chance = chances(self.shards)
         self.centre, self.spread = scale(self.shards)
@@ -74,11 +76,20 @@ class Course:
         self.bank = self.load()
         kind = torch.float32 if asked.float32 else torch.bfloat16
         self.teacher = Yamnet(read_weights(asked.teacher), kind) if asked.teacher else None
-        trunk = [p for p in self.pupils.trunk.parameters() if p.requires_grad]
-        heads = [p for n, p in self.pupils.named_parameters() if not n.startswith("trunk")]
+        trunk = [p for p in self.learner.trunk.parameters() if p.requires_grad]
+        heads = [p for n, p in self.learner.named_parameters() if not n.startswith("trunk")]
         groups = [{"params": trunk, "lr": asked.rate * asked.gentle}, {"params": heads}]
         self.optimiser = torch.optim.AdamW(groups, lr=asked.rate, weight_decay=0.02)
         self.bases = [group["lr"] for group in self.optimiser.param_groups]
+
+    def who_learns(self) -> Pupils | Tagger:
+        """What of ``pupils`` learns: all."""
+        return self.pupils
+
+    def judged(self, val: Shards, clips: list[Clip]) -> dict[str, object]:
+        """How the running average does on ``val`` and ``clips``."""
+        assert isinstance(self.mean, Pupils)
+        return judge(self.mean, val, clips)
 
     def load(self, old: Bank | None = None) -> Bank:
         """The bank as it lies on the disk now, new files behind the known ones."""
@@ -127,10 +138,10 @@ class Course:
         loss, parts, logits = self.lesson(mel, truth, view, known, calm)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.pair.share(self.pupils.parameters())
-        nn.utils.clip_grad_norm_(self.pupils.parameters(), 2.0)
+        self.pair.share(self.learner.parameters())
+        nn.utils.clip_grad_norm_(self.learner.parameters(), 2.0)
         self.optimiser.step()
-        average(self.mean, self.pupils, min(0.998, count / (count + 10)))
+        average(self.mean, self.learner, min(0.998, count / (count + 10)))
         parts["fooled"] = self.learn_doubt(logits.detach(), truth, scenes)
         return parts
 
@@ -205,7 +216,7 @@ def train(asked: argparse.Namespace, kind: type[Course] = Course) -> None:
             if due and asked.rank == 0:
                 looked = time.monotonic()
                 row = {"step": count, "seconds": round(now), **sums,
-                       **judge(course.mean, val, clips)}  # fmt: skip
+                       **course.judged(val, clips)}  # fmt: skip
                 row["bank"] = {k: len(v) for k, v in course.bank.items.items()}
                 print(json.dumps(row), file=log, flush=True)
                 torch.save(course.mean.state_dict(), asked.out / "pupils.part")

@@ -1,11 +1,14 @@
-"""A checkpoint out of shipped bundles, so that training can go on where it ended.
+r"""A checkpoint out of shipped bundles, so that training can go on where it ended.
 
-    python -m ossicle.export.recipes.tagger_resume --shards work/train --out work/start.pt
+    python -m ossicle.export.recipes.tagger_resume --shards work/train --out work/start.pt \
+        --small-out work/small.pt
 
 A bundle holds no optimiser and no batch norms: they were folded into the convolutions before
 them. They are put back so that each has the statistics of the given scenes and changes nothing.
-The small tier's head comes out of its eight bits; the trunk is the larger tier's. What the larger
-tier's memory tells of the teacher's view is fitted anew, for it was never shipped.
+The small tier comes out of its eight bits, alone and with its own trunk for :mod:`tagger_small`;
+for courses of both, its head is put on the larger tier's trunk, which it has to learn to hear
+with again. What the larger tier's memory tells of the teacher's view is fitted anew, for it was
+never shipped.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ossicle.export.models.tagger import STEP_FRAMES, Head, Residual
+from ossicle.export.models.tagger import STEP_FRAMES, TINY, Head, Residual, Tagger, Trunk
 from ossicle.export.recipes.tagger_pupils import Pupils, Shards, fresh, read_shards, scale
 from ossicle.export.recipes.tagger_step import features
 from ossicle.export.recipes.tagger_teacher import PATCH
@@ -112,12 +115,11 @@ def put_back(head: Head, layers: dict[str, tuple[Tensor, Tensor]]) -> None:
 
 
 @torch.no_grad()
-def settle(pupils: Pupils, shards: Shards) -> None:
-    """Give every batch norm the statistics of ``shards``, and the same output as before.
+def settle(trunk: Trunk, heads: Sequence[Head], shards: Shards) -> Tensor:
+    """Give every batch norm of ``heads`` the statistics of ``shards``, and its output as before.
 
-    The map to the teacher's embedding is fitted to theirs by least squares on the way.
+    Returns the memory [scenes, width, N] of the first one at the end of each of the N patches.
     """
-    pupils.eval()
     sums: dict[nn.Module, list[Tensor]] = {}
 
     def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -125,19 +127,15 @@ def settle(pupils: Pupils, shards: Shards) -> None:
         one = torch.stack([torch.full((len(x),), float(x.shape[1])), x.sum(1), x.square().sum(1)])
         sums.setdefault(module, []).append(one)
 
-    norms = [norm for head in (pupils.full, pupils.tiny) for _, norm in norms_of(head)]
+    norms = [norm for head in heads for _, norm in norms_of(head.eval())]
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    centre, spread = scale(shards)
-    bodies, views = [], []
+    bodies = []
     for i in range(0, len(shards.mel), BATCH):
         mel = torch.from_numpy(shards.mel[i : i + BATCH].astype(np.float32))
         mel = mel[:, : mel.shape[1] // PATCH * PATCH]
-        outs = features(pupils.trunk, mel)
-        body = pupils.full(mel, outs, fresh(pupils.full.config, len(mel))[len(outs) :])[2]
-        pupils.tiny(mel, outs, fresh(pupils.tiny.config, len(mel))[pupils.tiny.config.layers :])
-        bodies.append(body[:, :, PATCH // STEP_FRAMES - 1 :: PATCH // STEP_FRAMES])
-        seen = shards.embedding[i : i + BATCH].astype(np.float32)
-        views.append(torch.from_numpy((seen - centre) / spread))
+        outs = features(trunk, mel)
+        made = [h(mel, outs, fresh(h.config, len(mel))[h.config.layers :])[2] for h in heads]
+        bodies.append(made[0][:, :, PATCH // STEP_FRAMES - 1 :: PATCH // STEP_FRAMES])
     for hook in hooks:
         hook.remove()
     for norm in norms:
@@ -148,7 +146,7 @@ def settle(pupils: Pupils, shards: Shards) -> None:
         norm.running_mean, norm.running_var = mean.float(), variance.float()
         norm.weight.copy_((variance + norm.eps).sqrt())
         norm.bias.add_(mean.float())
-    fit(pupils.to_teacher, torch.cat(bodies), torch.cat(views))
+    return torch.cat(bodies)
 
 
 @torch.no_grad()
@@ -166,19 +164,35 @@ def fit(layer: nn.Conv1d, body: Tensor, view: Tensor) -> None:
 
 
 def resume(full: Bundle, tiny: Bundle, shards: Shards) -> Pupils:
-    """Both tiers as they were shipped, ready to learn."""
-    pupils, larger, smaller = Pupils(), layers_of(full), layers_of(tiny)
-    state = {
+    """Both tiers ready to learn together: the larger as it was shipped, the smaller one's head."""
+    pupils, larger = Pupils(), layers_of(full)
+    pupils.trunk.load_state_dict(trunk_of(larger))
+    put_back(pupils.full, larger)
+    put_back(pupils.tiny, layers_of(tiny))
+    bodies = settle(pupils.trunk, (pupils.full, pupils.tiny), shards)
+    centre, spread = scale(shards)
+    seen = (shards.embedding.astype(np.float32) - centre) / spread
+    fit(pupils.to_teacher, bodies, torch.from_numpy(seen))
+    return pupils
+
+
+def resume_small(tiny: Bundle, shards: Shards) -> Tagger:
+    """The smaller tier as it was shipped, ready to learn alone."""
+    net, layers = Tagger(TINY), layers_of(tiny)
+    net.trunk.load_state_dict(trunk_of(layers))
+    put_back(net.head, layers)
+    settle(net.trunk, (net.head,), shards)
+    return net.eval()
+
+
+def trunk_of(layers: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """The parameters of a trunk out of those of a whole tagger, by their names in it."""
+    return {
         f"{name.removeprefix('trunk.')}.{what}": value
-        for name, pair in larger.items()
+        for name, pair in layers.items()
         if name.startswith("trunk.")
         for what, value in zip(("weight", "bias"), pair, strict=True)
     }
-    pupils.trunk.load_state_dict(state)
-    put_back(pupils.full, larger)
-    put_back(pupils.tiny, smaller)
-    settle(pupils, shards)
-    return pupils
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -188,10 +202,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", type=Path, default=Path("runtime/bundles/sounds-16k-tiny"))
     parser.add_argument("--shards", type=Path, nargs="+", required=True, help="rendered scenes")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--small-out", type=Path, help="where the smaller tier goes, alone")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    pupils = resume(Bundle.open(asked.bundle), Bundle.open(asked.tiny), read_shards(asked.shards))
-    torch.save(pupils.state_dict(), asked.out)
+    tiny, shards = Bundle.open(asked.tiny), read_shards(asked.shards)
+    torch.save(resume(Bundle.open(asked.bundle), tiny, shards).state_dict(), asked.out)
+    if asked.small_out:
+        torch.save(resume_small(tiny, shards).state_dict(), asked.small_out)
 
 
 if __name__ == "__main__":

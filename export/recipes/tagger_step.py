@@ -28,6 +28,7 @@ FALSE_ALERT: Final = 2.0  # and on top where a warning would be a false alert
 LOUD_ALERT: Final = 3.0  # the same in a course of warnings alone
 UNSURE: Final = 2  # frames after an onset in which nobody could know yet
 PEAK: Final = 6  # frames that are enough for a false caption
+SAME: Final = 1e-5  # largest difference between weights that are taken for one
 FIRST, LAST = 3, 23  # frames after an onset between which a caption should come
 
 
@@ -43,6 +44,30 @@ def features(trunk: Trunk, mel: Tensor, frozen: int = 0, mixed: bool = False) ->
             y = layer_of(layer, y, mixed)
         outs.append(y)
     return outs
+
+
+def through(trunk: Trunk, x: Tensor, first: int, stop: int, mixed: bool) -> list[Tensor]:
+    """The outputs of layers ``first`` to ``stop`` of what came out of the one before."""
+    outs = []
+    for layer in list(trunk.layers)[first:stop]:
+        assert isinstance(layer, Separable)
+        x = layer_of(layer, x, mixed)
+        outs.append(x)
+    return outs
+
+
+@torch.no_grad()
+def apart(one: Trunk, other: Trunk, layers: int) -> float:
+    """The largest difference between the first ``layers`` of two trunks."""
+    pairs = zip(list(one.layers)[:layers], list(other.layers)[:layers], strict=True)
+    return max(
+        (
+            float((a - b).abs().max())
+            for x, y in pairs
+            for a, b in zip(x.parameters(), y.parameters(), strict=True)
+        ),
+        default=0.0,
+    )
 
 
 def layer_of(layer: Separable, x: Tensor, mixed: bool) -> Tensor:
@@ -161,12 +186,7 @@ def loss_of(
     which count more. ``events``: what :func:`loss_of_events` counts for.
     """
     logits, small, guess = made
-    unknown = truth == UNKNOWABLE
-    truth = truth.masked_fill(unknown, 0)
-    weight = weights_of(truth).masked_fill(unknown, 0)
-    if calm is not None:
-        worse = torch.tensor([FALSE_ALERT if name in ALERTS else 1.0 for name in LABELS])
-        weight = weight * torch.where(calm[:, None, None], CALM * worse, 1.0)
+    truth, unknown, weight = weighed(truth, calm)
     hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
     hard_small = functional.binary_cross_entropy_with_logits(small, truth, weight)
     soft = functional.binary_cross_entropy_with_logits(small, torch.sigmoid(logits.detach()))
@@ -183,6 +203,37 @@ def loss_of(
         total = total + events * (told + 0.25 * loss_of_events(small, truth, unknown))
         parts["events"] = told.item()
     return total, parts
+
+
+def weighed(truth: Tensor, calm: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """``truth`` [B, T, K] without what nobody knows, where that was, and what each frame counts.
+
+    ``calm`` as in :func:`loss_of`.
+    """
+    unknown = truth == UNKNOWABLE
+    truth = truth.masked_fill(unknown, 0)
+    weight = weights_of(truth).masked_fill(unknown, 0)
+    if calm is not None:
+        worse = torch.tensor([FALSE_ALERT if name in ALERTS else 1.0 for name in LABELS])
+        weight = weight * torch.where(calm[:, None, None], CALM * worse, 1.0)
+    return truth, unknown, weight
+
+
+def loss_of_small(
+    logits: Tensor, truth: Tensor, told: Tensor, calm: Tensor, events: float = 0.1
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of the smaller tier towards the truth and, as much, towards what it is told.
+
+    ``told`` [B, T, K] are the larger tier's scores, which also say how sure one can be (Hinton et
+    al., 2015, "Distilling the knowledge in a neural network"); the rest as in :func:`loss_of`.
+    """
+    truth, unknown, weight = weighed(truth, calm)
+    hard = functional.binary_cross_entropy_with_logits(logits, truth, weight)
+    soft = functional.binary_cross_entropy_with_logits(logits, told)
+    soft = soft - functional.binary_cross_entropy(told, told)
+    whole = loss_of_events(logits, truth, unknown)
+    parts = {"tiny": hard.item(), "apart": soft.item(), "events": whole.item()}
+    return hard + soft + events * whole, parts
 
 
 def loss_of_events(logits: Tensor, truth: Tensor, unknown: Tensor) -> Tensor:

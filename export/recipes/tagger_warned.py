@@ -17,16 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ossicle.export.models.tagger import FULL, Separable, Trunk
+from ossicle.export.models.tagger import FULL
 from ossicle.export.recipes.tagger_blend import WARNED, Blend
 from ossicle.export.recipes.tagger_pupils import Pupils, fresh
 from ossicle.export.recipes.tagger_refine import Course, options, train
-from ossicle.export.recipes.tagger_step import layer_of, loss_of_warnings
+from ossicle.export.recipes.tagger_step import SAME, apart, loss_of_warnings, through
 from ossicle.runtime.errors import ExportError
 from ossicle.runtime.scene.alarms import ALARMS
 from ossicle.runtime.scene.labels import LABELS
 
-SAME = 1e-5  # largest difference between weights that are taken for one
 NEVER = -20.0  # the logit of what is not asked for
 
 
@@ -45,7 +44,7 @@ class Warned(Course):
         self.kept.load_state_dict(torch.load(asked.keep, weights_only=True))
         self.kept.eval().requires_grad_(False)
         self.kept.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if _apart(self.pupils.trunk, self.kept.trunk, asked.freeze) > SAME:
+        if apart(self.pupils.trunk, self.kept.trunk, asked.freeze) > SAME:
             raise ExportError(
                 f"{asked.keep} differs from {asked.start} in its first {asked.freeze} layers, "
                 "which both are to share: keep a model that this one came from"
@@ -57,11 +56,11 @@ class Warned(Course):
         """The loss of the warnings, and of what is no longer as it was."""
         mixed, past = not self.asked.float32, fresh(FULL, len(mel))[FULL.layers :]
         with torch.no_grad():
-            low = _through(self.kept.trunk, mel.unsqueeze(1), 0, self.asked.freeze, mixed)
+            low = through(self.kept.trunk, mel.unsqueeze(1), 0, self.asked.freeze, mixed)
             x = low[-1] if low else mel.unsqueeze(1)
-            high = _through(self.kept.trunk, x, self.asked.freeze, FULL.layers, mixed)
+            high = through(self.kept.trunk, x, self.asked.freeze, FULL.layers, mixed)
             was = torch.sigmoid(self.kept.full(mel, low + high, past)[0])
-        outs = low + _through(self.pupils.trunk, x, self.asked.freeze, FULL.layers, mixed)
+        outs = low + through(self.pupils.trunk, x, self.asked.freeze, FULL.layers, mixed)
         logits = self.pupils.full(mel, outs, past)[0]
         loss, parts = loss_of_warnings(logits, truth, was, calm, self.asked.events)
         return loss, parts, logits
@@ -70,30 +69,6 @@ class Warned(Course):
         """How surely calm scenes were taken for warnings."""
         rest = [k for k, name in enumerate(LABELS) if name not in ALARMS]
         return super().learn_doubt(logits.index_fill(2, torch.tensor(rest), NEVER), truth, scenes)
-
-
-def _through(trunk: Trunk, x: Tensor, first: int, stop: int, mixed: bool) -> list[Tensor]:
-    """The outputs of layers ``first`` to ``stop`` of what came out of the one before."""
-    outs = []
-    for layer in list(trunk.layers)[first:stop]:
-        assert isinstance(layer, Separable)
-        x = layer_of(layer, x, mixed)
-        outs.append(x)
-    return outs
-
-
-@torch.no_grad()
-def _apart(one: Trunk, other: Trunk, layers: int) -> float:
-    """The largest difference between the first ``layers`` of two trunks."""
-    pairs = zip(list(one.layers)[:layers], list(other.layers)[:layers], strict=True)
-    return max(
-        (
-            float((a - b).abs().max())
-            for x, y in pairs
-            for a, b in zip(x.parameters(), y.parameters(), strict=True)
-        ),
-        default=0.0,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -208,9 +208,8 @@ def test_a_bundle_says_and_does_what_was_trained(pupils: training.Pupils, tmp_pa
         "rain": {"on": 0.7, "off": 0.2, "min_on_ms": 80, "min_off_ms": 240, "max_rise_ms": 200}
     }
     given = {"thresholds": rules, "score_delay": 640}
-    bundle = recipe.write(
-        "tiny", tmp_path / "pupils.pt", given, tmp_path / "b", {"README.md": b"#"}
-    )
+    learnt = recipe.trained("tiny", tmp_path / "pupils.pt")
+    bundle = recipe.write("tiny", learnt, given, tmp_path / "b", {"README.md": b"#"})
     assert bundle.manifest.labels == LABELS
     assert bundle.manifest.extra["thresholds"] == rules
     assert bundle.manifest.extra["score_delay"] == 640

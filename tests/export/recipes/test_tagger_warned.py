@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,52 +9,28 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ossicle.export.recipes import tagger_bank as bank  # noqa: E402
 from ossicle.export.recipes.tagger_blend import VARIED, WARNED, blend, load_bank  # noqa: E402
 from ossicle.export.recipes.tagger_pair import Pair  # noqa: E402
 from ossicle.export.recipes.tagger_pupils import Pupils  # noqa: E402
-from ossicle.export.recipes.tagger_refine import options  # noqa: E402
-from ossicle.export.recipes.tagger_step import UNKNOWABLE, features, loss_of_warnings  # noqa: E402
-from ossicle.export.recipes.tagger_warned import Warned, _through  # noqa: E402
+from ossicle.export.recipes.tagger_step import (  # noqa: E402
+    UNKNOWABLE,
+    features,
+    loss_of_warnings,
+    through,
+)
+from ossicle.export.recipes.tagger_warned import Warned  # noqa: E402
 from ossicle.runtime.errors import ExportError  # noqa: E402
-from ossicle.runtime.scene import alarms  # noqa: E402
 from ossicle.runtime.scene.alarms import ALARMS  # noqa: E402
 from ossicle.runtime.scene.labels import LABELS  # noqa: E402
-from ossicle.runtime.scene.sound import Sound  # noqa: E402
 
 WARNINGS = [LABELS.index(name) for name in ALARMS]
 REST = [k for k in range(len(LABELS)) if k not in WARNINGS]
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    """A course over a small bank, from and beside a model of random weights."""
-    place = tmp_path_factory.mktemp("course")
-    rng = np.random.default_rng(0)
-    items = []
-    for label in (*LABELS, bank.UNKNOWN):
-        sound = alarms.synthesise("siren" if label not in ALARMS else label, rng, 4.0)
-        item = bank.item_of(replace(sound, label=label))
-        assert item is not None
-        items.append(item)
-    hiss = rng.standard_normal(160_000).astype(np.float32) / 8
-    bed = bank.item_of(Sound(bank.BED, hiss, ((0, len(hiss)),)))
-    assert bed is not None
-    (place / "bank").mkdir()
-    bank.save(place / "bank" / "bank.npz", [*items, bed])
-    np.savez(
-        place / "shard00000.npz",
-        mel=rng.standard_normal((3, 1000, 64)).astype(np.float16) - 4,
-        truth=np.eye(3, 20, dtype=np.uint8)[:, None].repeat(250, 1),
-        embedding=rng.standard_normal((3, 10, 1024)).astype(np.float16),
-    )
-    torch.manual_seed(0)
-    torch.save(Pupils().state_dict(), place / "start.pt")
-    parser = options(None)
-    parser.add_argument("--keep", type=Path)
-    parser.set_defaults(rate=4e-4, freeze=5, rendered=1, events=0.1, float32=True, batch=2)
-    words = f"--bank {place}/bank --shards {place} --val {place} --start {place / 'start.pt'}"
-    return parser.parse_args([*words.split(), "--keep", f"{place / 'start.pt'}", "--out", "x"])
+def asked(course: Namespace) -> Namespace:
+    """A course of warnings, from and beside one model."""
+    return Namespace(**{**vars(course), "freeze": 5, "events": 0.1, "keep": course.start})
 
 
 def test_a_course_of_warnings_moves_only_what_it_may(asked: Namespace) -> None:
@@ -84,8 +59,8 @@ def test_a_model_with_other_first_layers_cannot_be_kept(asked: Namespace, tmp_pa
 def test_layer_by_layer_is_what_the_whole_trunk_gives() -> None:
     torch.manual_seed(0)
     trunk, mel = Pupils().trunk, torch.randn(2, 96, 64)
-    low = _through(trunk, mel.unsqueeze(1), 0, 5, mixed=False)
-    made = low + _through(trunk, low[-1], 5, 8, mixed=False)
+    low = through(trunk, mel.unsqueeze(1), 0, 5, mixed=False)
+    made = low + through(trunk, low[-1], 5, 8, mixed=False)
     for ours, theirs in zip(made, features(trunk, mel), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
